@@ -1,0 +1,1 @@
+"""khook: the KAgent Hook Controller."""

@@ -1,0 +1,1 @@
+"""The Hook as its users write it."""

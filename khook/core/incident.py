@@ -1,0 +1,140 @@
+"""An incident: one entry of one Hook × one resource, and what each signal means for it.
+
+`judge` is the decision (a row or none, a signal, now → a Verdict with its reason); the other functions are the
+row's life: claim, outcome of the call, resolved, expired. All pure: `now` is an argument and rows are replaced,
+never changed. The table of verdicts is the design's; the tests state each of its rows.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+from khook.core.signal import EventType, PodUid
+
+CallId = NewType("CallId", str)
+EntryId = NewType("EntryId", str)
+"""Identity of an entry in its Hook: (type, agent, groupBy, selector, k-th of equals) as one bounded string."""
+
+
+class Verdict(StrEnum):
+    """What a signal means for its incident: the label `verdict` of `kagent_hook_events_total`."""
+
+    FIRE = "fire"
+    REFIRE = "refire"
+    REPEAT = "repeat"
+    IN_FLIGHT = "in_flight"
+    SUSPENDED = "suspended"
+    NO_ROOM = "no_room"
+    STALE = "stale"
+    HISTORY = "history"
+
+
+class RowStatus(StrEnum):
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class CallState(StrEnum):
+    PENDING = "Pending"
+    CALLING = "Calling"
+    ACCEPTED = "Accepted"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+class CallReason(StrEnum):
+    """Why a call is in its state. `Pending`: the first five. `Accepted`: NoAnswer. `Failed`: the rest."""
+
+    QUEUED = "Queued"
+    GROUPING = "Grouping"
+    PARKED = "Parked"
+    BUDGET = "Budget"
+    SUSPENDED = "Suspended"
+    NO_ANSWER = "NoAnswer"
+    RUN_FAILED = "RunFailed"
+    RUN_DEADLINE = "RunDeadline"
+    RUN_LOST = "RunLost"
+    INPUT_REQUIRED = "InputRequired"
+    AGENT_NOT_FOUND = "AgentNotFound"
+    UNAUTHORIZED = "Unauthorized"
+    REJECTED = "Rejected"
+    """The agent's side calls the request our mistake (another 4xx)."""
+    UNREACHABLE = "Unreachable"
+    """Every attempt failed for an outage."""
+    CLAIM_REFUSED = "ClaimRefused"
+    """The API server would not store the claim (403 or 422)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to an agent about one incident. Its id is written down before it is used."""
+
+    id: CallId
+    state: CallState
+    reason: CallReason | None = None
+    protocol: str = ""
+    """Written with the first claim that is `Calling`; a claim is reconciled by its own protocol."""
+    task_id: str = ""
+    attempts: int = 0
+    claimed_time: datetime
+    accepted_time: datetime | None = None
+    ended_time: datetime | None = None
+    """When it became Completed or Failed: the retry gap of a failure counts from here."""
+    error: str = ""
+    """At most 256 characters, no secrets, no event text."""
+    result: str = ""
+    """The agent's answer, at most 1 KiB."""
+
+    @property
+    def open(self) -> bool:
+        """Something is still going to happen to it."""
+        if self.state is CallState.PENDING:
+            return self.reason is not CallReason.SUSPENDED
+        if self.state is CallState.ACCEPTED:
+            return self.reason is not CallReason.NO_ANSWER
+        return self.state is CallState.CALLING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the agent is told, kept with the row until the call has ended so that any owner can carry on."""
+
+    container: str = ""
+    reason: str = ""
+    message: str = ""
+    """At most 1 KiB (UTF-8)."""
+    time: datetime
+    pod: str
+    pods: tuple[str, ...] = ()
+    """At most 20, for a group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastSignal:
+    """The newest signal judged, by (pod uid, raw time): what is not newer than it is stale."""
+
+    pod_uid: PodUid
+    raw_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One `activeEvents` row: an incident and its latest call."""
+
+    entry: EntryId
+    """Empty: restored from a status that an older khook or the Go controller wrote; it mutes by type and resource."""
+    event_type: EventType
+    resource_kind: str
+    resource_name: str
+    agent: str
+    """`namespace/name`."""
+    pod_uid: PodUid
+    first_seen: datetime
+    last_seen: datetime
+    status: RowStatus
+    resolved_time: datetime | None = None
+    count: int
+    last_signal: LastSignal
+    facts: Facts | None
+    call: Call | None

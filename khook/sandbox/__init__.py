@@ -1,0 +1,1 @@
+"""The embedded cluster that demo, tests, simulation and bench share."""

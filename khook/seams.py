@@ -1,0 +1,53 @@
+"""The seams: what a running khook takes from outside, so that a test or a simulation can give it instead.
+
+Five of them: time (`Clock`), randomness (a `random.Random`), HTTP (`Transports`), the process launcher
+(`shards.launch.Launcher`) and exit (`Exit`). Sleeping is `asyncio.sleep`, deadlines are `asyncio.timeout`:
+the simulation replaces the event loop, and with it both.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+import httpx
+
+Exit = Callable[[int], None]
+
+
+class Clock(Protocol):
+    """Monotonic seconds for intervals (`*_at`), aware UTC datetimes for what is written down (`*_time`)."""
+
+    def monotonic(self) -> float: ...
+
+    def now(self) -> datetime: ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Transports(Protocol):
+    """Makes HTTP transports; `tls` is None for plain http. The caller closes them."""
+
+    def streaming(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+        """For watches and LISTs: fast, but its errors are vague and a dropped GET may be sent twice."""
+        ...
+
+    def exact(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+        """For writes and agent calls: tells "refused" from "dropped after sending"; never cancel its requests."""
+        ...
+
+
+def fresh_uuid(randomness: random.Random) -> str:
+    """A random UUID (version 4) from the injected randomness."""
+    return str(UUID(int=randomness.getrandbits(128), version=4))

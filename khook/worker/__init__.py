@@ -1,0 +1,1 @@
+"""What one worker does with a namespace: watch, judge, claim, call, and write the Hook's status."""
