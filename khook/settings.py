@@ -1,0 +1,388 @@
+"""Every setting, read from environment variables once, at start.
+
+`load` says everything that is wrong at once, one line a problem, so that nobody mends a deployment one variable a
+rollout. A variable set to the empty string counts as unset (Helm and shells cannot tell the two apart). A value
+whose feature this version lacks is refused, never ignored. Unknown `KHOOK_*` names are typing mistakes and refused;
+unknown `KAGENT_*` names belong to others (Kubernetes injects `KAGENT_PORT` for a Service called kagent).
+
+The class is passed to nobody but the processes' own wiring: a part takes the three numbers it needs.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import partial
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from khook.api import duration
+from khook.errors import SettingsError
+from khook.sizing import MAX_WORKERS, Because, Reader, WorkerCount, auto_workers, read_file
+
+ALIASES: Final = {
+    "KAGENT_API_URL": "KAGENT_BASE_URL",
+    "KAGENT_API_BASE_URL": "KAGENT_BASE_URL",
+    "KAGENT_API_TIMEOUT": "KAGENT_TIMEOUT",
+}
+"""The names of the Go controller: its deployments go on working."""
+
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SERVICE_LINK: Final = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""What the kubelet injects for each Service of the namespace: a Service called `khook` is no typing mistake."""
+
+
+def _parsed_by(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Parses a variable's text; defaults come as they are."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _one_of(*allowed: str) -> BeforeValidator:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"{text!r} is not allowed: choose {_alternatives(allowed)}")
+        return text.lower()
+
+    return _parsed_by(parse)
+
+
+def _whole_number(text: str, *, low: int, high: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise ValueError(f"{text!r} is not allowed: a whole number from {low} to {high}")
+    return int(text)
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    return _parsed_by(partial(_whole_number, low=low, high=high))
+
+
+def _lasting(low: str, high: str) -> BeforeValidator:
+    return _parsed_by(lambda text: duration.between(text, low=low, high=high))
+
+
+def _lasting_s(low: str, high: str) -> BeforeValidator:
+    return _parsed_by(lambda text: duration.between(text, low=low, high=high).total_seconds())
+
+
+def _only(name: str, works: str, *, parse: Callable[[str], Any], later: str) -> BeforeValidator:
+    """A setting of which this version can do just one value; `later` names the values of its full form."""
+
+    def parse_only(text: str) -> Any:
+        value = parse(text)
+        if value != parse(works):
+            raise ValueError(f"{text!r} is not supported in this version ({later}); set {name}={works}")
+        return value
+
+    return _parsed_by(parse_only)
+
+
+def _absent(instead: str) -> BeforeValidator:
+    def refuse(text: str) -> None:
+        raise ValueError(f"{text!r} is not supported in this version; {instead}")
+
+    return _parsed_by(refuse)
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is not allowed: true or false") from None
+
+
+def _decimal(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text):
+        raise ValueError(f"{text!r} is not allowed: a number such as 1.25")
+    return float(text)
+
+
+def _namespace(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and '-', at most 63 characters")
+    return text
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    """A comma list without repetitions, in the order written."""
+    return tuple(dict.fromkeys(_namespace(part.strip()) for part in text.split(",") if part.strip()))
+
+
+def _namespaces_or_all(text: str) -> tuple[str, ...]:
+    return ("*",) if text == "*" else _namespaces(text)
+
+
+def _base_url(text: str) -> str:
+    """The address without a trailing slash. What is wrong never repeats the text: it may hold a password."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("holds a space or a control character")
+    try:
+        url = urlsplit(text)
+        port_is_valid = url.port is None or url.port > 0
+    except ValueError:
+        port_is_valid, url = False, urlsplit("http://invalid")
+    if not port_is_valid:
+        raise ValueError("its host or port is not valid: write it as https://kagent.example.com:8083")
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must be an address that starts with http:// or https://")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user or password; the key goes into KAGENT_API_KEY")
+    if "?" in text or "#" in text:
+        raise ValueError("must not hold a query or a fragment")
+    return text.rstrip("/")
+
+
+def _api_key(text: str) -> SecretStr:
+    """Goes into a header, so one line of visible ASCII. What is wrong never repeats the text."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", text):
+        raise ValueError("holds a space, a line break or a character outside ASCII; it is sent in an HTTP header")
+    return SecretStr(text)
+
+
+def _user_id(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{1,256}", text):
+        raise ValueError("holds a space, a line break or a character outside ASCII; it is sent in an HTTP header")
+    return text
+
+
+def _workers(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    if value == "auto":
+        return auto_workers((info.context or {}).get("read", read_file))
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= MAX_WORKERS:
+        raise ValueError(f"{value!r} is not allowed: auto, or a whole number from 1 to {MAX_WORKERS}")
+    return WorkerCount(count=int(value), because=Because.SET)
+
+
+Port = Annotated[int, _whole(0, 65535)]
+Lines = Annotated[tuple[str, ...], _parsed_by(_namespaces)]
+
+
+class Settings(BaseModel):
+    """What this process was told. Made by `load` only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    # Where kagent is, what we say, where we listen.
+
+    kagent_base_url: Annotated[str, _parsed_by(_base_url)] = Field("https://api.kagent.dev", alias="KAGENT_BASE_URL")
+    """Where kagent is: http or https, an optional path, no trailing slash here."""
+
+    kagent_api_key: Annotated[SecretStr, _parsed_by(_api_key)] = Field(alias="KAGENT_API_KEY")
+    """Sent as `Authorization: Bearer`. Never in a repr, a log line or a message."""
+
+    log_level: Annotated[str, _one_of("debug", "info", "warn", "error")] = Field("info", alias="LOG_LEVEL")
+
+    metrics_port: Port = Field(8080, alias="METRICS_PORT")
+    """0: any free port, which the log then names."""
+
+    health_port: Port = Field(8081, alias="HEALTH_PORT")
+    """0: any free port, which the log then names."""
+
+    leader_election: Annotated[
+        bool, _only("LEADER_ELECTION", "false", parse=_boolean, later="run one replica until it is")
+    ] = Field(False, alias="LEADER_ELECTION")
+
+    # The pool.
+
+    workers: Annotated[WorkerCount, BeforeValidator(_workers)] = Field("auto", alias="KHOOK_WORKERS")  # type: ignore[assignment]
+    """Worker processes, and which bound decided the number."""
+
+    virtual_nodes: Annotated[int, _whole(1, 4096)] = Field(256, alias="KHOOK_VIRTUAL_NODES")
+    """Points a slot has on the consistent-hash ring."""
+
+    max_load_factor: Annotated[
+        float, _only("KHOOK_MAX_LOAD_FACTOR", "1.25", parse=_decimal, later="the bound is fixed")
+    ] = Field(1.25, alias="KHOOK_MAX_LOAD_FACTOR")
+
+    drain_s: Annotated[float, _lasting_s("0s", "10m")] = Field(20.0, alias="KHOOK_DRAIN")
+    """How long calls in flight may take to finish once we are told to stop."""
+
+    heartbeat_timeout_s: Annotated[float, _lasting_s("2s", "5m")] = Field(10.0, alias="KHOOK_HEARTBEAT_TIMEOUT")
+    """A worker silent for this long is stuck, and replaced."""
+
+    # What is watched.
+
+    watch_scope: Annotated[
+        str,
+        _only(
+            "KHOOK_WATCH_SCOPE", "namespace", parse=str.lower, later="each namespace that holds a Hook has its watches"
+        ),
+    ] = Field("namespace", alias="KHOOK_WATCH_SCOPE")
+
+    watch_namespaces: Lines = Field((), alias="KHOOK_WATCH_NAMESPACES")
+    """Empty: all namespaces. Else no cluster-wide request is ever made, so Roles are enough."""
+
+    # Incidents.
+
+    cooldown: Annotated[timedelta, _lasting("1m", "24h")] = Field(timedelta(minutes=10), alias="KHOOK_COOLDOWN")
+    """The window in which an incident is not called again; an entry's own `cooldown` wins."""
+
+    resolve_after: Annotated[timedelta, _lasting("1s", "24h")] = Field(
+        timedelta(minutes=2), alias="KHOOK_RESOLVE_AFTER"
+    )
+    """An incident whose pods are well is resolved after this much silence."""
+
+    max_signal_age: Annotated[timedelta, _lasting("1m", "24h")] = Field(
+        timedelta(minutes=15), alias="KHOOK_MAX_SIGNAL_AGE"
+    )
+    """A listed signal that last happened longer ago than this is history."""
+
+    stuck_pending: Annotated[timedelta, _lasting("1s", "24h")] = Field(
+        timedelta(seconds=60), alias="KHOOK_STUCK_PENDING"
+    )
+    """A pod that is Pending for this long, with no reason given, is stuck."""
+
+    # Calls.
+
+    kagent_protocol: Annotated[
+        str, _only("KAGENT_PROTOCOL", "execute", parse=str.lower, later="auto and a2a come later")
+    ] = Field("execute", alias="KAGENT_PROTOCOL")
+
+    kagent_user_id: Annotated[str, _parsed_by(_user_id)] = Field("admin@kagent.dev", alias="KAGENT_USER_ID")
+
+    kagent_credentials_dir: Annotated[None, _absent("unset it and set KAGENT_API_KEY")] = Field(
+        None, alias="KAGENT_CREDENTIALS_DIR"
+    )
+
+    kagent_ca_file: str | None = Field(None, alias="KAGENT_CA_FILE")
+    """PEM file of the authorities that may vouch for kagent; None: the system's."""
+
+    kagent_timeout_s: Annotated[float, _lasting_s("100ms", "30m")] = Field(30.0, alias="KAGENT_TIMEOUT")
+    """How long one attempt waits for kagent's answer."""
+
+    retry_attempts: Annotated[int, _whole(1, 10)] = Field(3, alias="KAGENT_RETRY_ATTEMPTS")
+
+    retry_backoff_s: Annotated[float, _lasting_s("1ms", "5m")] = Field(2.0, alias="KAGENT_RETRY_BACKOFF")
+    """The wait before the second attempt; doubled before each further one."""
+
+    redeliver_for: Annotated[
+        timedelta, _only("KHOOK_REDELIVER_FOR", "0", parse=duration.parse, later="a failed call stays failed")
+    ] = Field(timedelta(0), alias="KHOOK_REDELIVER_FOR")
+
+    run_deadline_s: Annotated[float, _lasting_s("1s", "24h")] = Field(600.0, alias="KHOOK_RUN_DEADLINE")
+    """How long an accepted run of an agent is followed."""
+
+    calls_per_worker: Annotated[int, _whole(1, 4096)] = Field(64, alias="KHOOK_CALLS_PER_WORKER")
+    """Sends that wait for their answer at one time."""
+
+    calls_per_agent: Annotated[int, _whole(1, 4096)] = Field(8, alias="KHOOK_CALLS_PER_AGENT")
+    """Of these, for one agent: a hung agent must not slow another."""
+
+    calls_per_hook_hour: Annotated[
+        int,
+        _only(
+            "KHOOK_CALLS_PER_HOOK_HOUR", "0", parse=partial(_whole_number, low=0, high=1_000_000), later="0 = no limit"
+        ),
+    ] = Field(0, alias="KHOOK_CALLS_PER_HOOK_HOUR")
+
+    agent_namespace: Annotated[str, _parsed_by(_namespace)] = Field("kagent", alias="KHOOK_AGENT_NAMESPACE")
+    """Where a bare `agentId` lives."""
+
+    allowed_agent_namespaces: Annotated[tuple[str, ...], _parsed_by(_namespaces_or_all)] = Field(
+        (), alias="KHOOK_ALLOWED_AGENT_NAMESPACES"
+    )
+    """Namespaces whose agents any Hook may call, besides `agent_namespace` and the Hook's own; ("*",): all."""
+
+    # The rest.
+
+    status_address: Annotated[None, _absent("leave KHOOK_STATUS_ADDRESS empty")] = Field(
+        None, alias="KHOOK_STATUS_ADDRESS"
+    )
+
+    pod_namespace: Annotated[str | None, _parsed_by(_namespace)] = Field(None, alias="POD_NAMESPACE")
+    """None: the kubeconfig's."""
+
+    pod_name: str | None = Field(None, alias="POD_NAME")
+    """None: the host name."""
+
+    log_format: Annotated[str, _one_of("json", "text")] = Field("json", alias="LOG_FORMAT")
+
+    multiproc_dir: str | None = Field(None, alias="PROMETHEUS_MULTIPROC_DIR")
+    """Wiped at start. None: a fresh directory."""
+
+    @field_validator("health_port")
+    @classmethod
+    def _ports_differ(cls, port: int, info: ValidationInfo) -> int:
+        if port and port == info.data.get("metrics_port"):
+            raise ValueError(f"{port} is METRICS_PORT too: choose two different ports")
+        return port
+
+    @field_validator("calls_per_agent")
+    @classmethod
+    def _agent_within_worker(cls, calls: int, info: ValidationInfo) -> int:
+        if calls > (bound := info.data.get("calls_per_worker", calls)):
+            raise ValueError(f"{calls} is more than KHOOK_CALLS_PER_WORKER ({bound}): lower it or raise that")
+        return calls
+
+
+NAMES: Final = tuple(str(field.alias) for field in Settings.model_fields.values())
+"""Every variable that `load` reads, aliases aside."""
+
+_DEFAULTS: Final = {str(one.alias): one.default for one in Settings.model_fields.values() if not one.is_required()}
+"""Given along with what is set, because pydantic checks no default once another field is wrong."""
+
+
+def load(environ: Mapping[str, str], *, read: Reader = read_file) -> Settings:
+    """The settings that `environ` gives; `read` reads the cgroup's files. Raises SettingsError with every problem."""
+    given, problems = _given(environ)
+    problems += _unknown(environ)
+    try:
+        settings = Settings.model_validate(_DEFAULTS | given, context={"read": read})
+    except ValidationError as error:
+        raise SettingsError(sorted([*problems, *_lines(error)])) from None
+    if problems:
+        raise SettingsError(sorted(problems))
+    return settings
+
+
+def _given(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables that are set, aliases resolved; and where two names for one setting disagree."""
+    given = {name: value for name in NAMES if (value := environ.get(name, "").strip())}
+    said_by = {name: name for name in given}
+    problems = []
+    for alias, name in ALIASES.items():
+        value = environ.get(alias, "").strip()
+        if not value:
+            continue
+        if given.setdefault(name, value) != value:
+            problems.append(f"{alias}: disagrees with {said_by[name]}, which is the same setting: set one of the two")
+        said_by.setdefault(name, alias)
+    return given, problems
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in environ:
+        if not name.startswith("KHOOK_") or name in NAMES or _SERVICE_LINK.fullmatch(name):
+            continue
+        nearest = get_close_matches(name, [known for known in NAMES if known.startswith("KHOOK_")], n=1, cutoff=0.6)
+        hint = f"did you mean {nearest[0]}?" if nearest else "no setting resembles it"
+        problems.append(f"{name}: not a setting of khook; {hint}")
+    return problems
+
+
+def _lines(error: ValidationError) -> Iterable[str]:
+    for one in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "missing":
+            yield f"{name}: not set; it is needed to authenticate to kagent"
+        else:
+            yield f"{name}: {one.get('ctx', {}).get('error', one['msg'])}"
+
+
+def _alternatives(allowed: tuple[str, ...]) -> str:
+    return f"{', '.join(allowed[:-1])} or {allowed[-1]}"
