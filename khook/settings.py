@@ -27,7 +27,7 @@ from pydantic import (
     field_validator,
 )
 
-from khook.api import duration
+from khook.api import duration, names
 from khook.errors import SettingsError
 from khook.sizing import MAX_WORKERS, Because, Reader, WorkerCount, auto_workers, read_file
 
@@ -38,7 +38,6 @@ ALIASES: Final = {
 }
 """The names of the Go controller: its deployments go on working."""
 
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SERVICE_LINK: Final = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -109,15 +108,9 @@ def _decimal(text: str) -> float:
     return float(text)
 
 
-def _namespace(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and '-', at most 63 characters")
-    return text
-
-
 def _namespaces(text: str) -> tuple[str, ...]:
     """A comma list without repetitions, in the order written."""
-    return tuple(dict.fromkeys(_namespace(part.strip()) for part in text.split(",") if part.strip()))
+    return tuple(dict.fromkeys(names.namespace(part.strip()) for part in text.split(",") if part.strip()))
 
 
 def _namespaces_or_all(text: str) -> tuple[str, ...]:
@@ -289,7 +282,7 @@ class Settings(BaseModel):
         ),
     ] = Field(0, alias="KHOOK_CALLS_PER_HOOK_HOUR")
 
-    agent_namespace: Annotated[str, _parsed_by(_namespace)] = Field("kagent", alias="KHOOK_AGENT_NAMESPACE")
+    agent_namespace: Annotated[str, _parsed_by(names.namespace)] = Field("kagent", alias="KHOOK_AGENT_NAMESPACE")
     """Where a bare `agentId` lives."""
 
     allowed_agent_namespaces: Annotated[tuple[str, ...], _parsed_by(_namespaces_or_all)] = Field(
@@ -303,7 +296,7 @@ class Settings(BaseModel):
         None, alias="KHOOK_STATUS_ADDRESS"
     )
 
-    pod_namespace: Annotated[str | None, _parsed_by(_namespace)] = Field(None, alias="POD_NAMESPACE")
+    pod_namespace: Annotated[str | None, _parsed_by(names.namespace)] = Field(None, alias="POD_NAMESPACE")
     """None: the kubeconfig's."""
 
     pod_name: str | None = Field(None, alias="POD_NAME")
