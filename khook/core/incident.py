@@ -1,14 +1,15 @@
-"""An incident: one entry of one Hook × one resource, and what each signal means for it.
+"""An incident: one entry of one Hook × one resource, as plain data.
 
-`judge` is the decision (a row or none, a signal, now → a Verdict with its reason); the other functions are the
-row's life: claim, outcome of the call, resolved, expired. All pure: `now` is an argument and rows are replaced,
-never changed. The table of verdicts is the design's; the tests state each of its rows.
+A `Row` is the incident and its latest `Call`; it is what an `activeEvents` element of the Hook's status holds and
+what every owner of the namespace after this one starts from. `status` (firing, resolved) and `call` are two axes.
+`khook.core.verdict` decides what a signal means for a row, `khook.core.rows` is the row's life. Rows are replaced,
+never changed, and nothing here has a clock.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from khook.core.signal import EventType, PodUid
 
@@ -28,6 +29,11 @@ class Verdict(StrEnum):
     NO_ROOM = "no_room"
     STALE = "stale"
     HISTORY = "history"
+
+    @property
+    def changes_row(self) -> bool:
+        """The signal belongs in a row (`rows.apply`); the other verdicts leave no trace but a counter."""
+        return self not in (Verdict.STALE, Verdict.HISTORY, Verdict.NO_ROOM)
 
 
 class RowStatus(StrEnum):
@@ -92,8 +98,13 @@ class Call:
         if self.state is CallState.PENDING:
             return self.reason is not CallReason.SUSPENDED
         if self.state is CallState.ACCEPTED:
-            return self.reason is not CallReason.NO_ANSWER
+            return self.task_id != "" and self.reason is not CallReason.NO_ANSWER
         return self.state is CallState.CALLING
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more is sent or followed: from here the window counts, and the facts are not needed any more."""
+        return not self.open and self.state is not CallState.PENDING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,3 +149,22 @@ class Row:
     last_signal: LastSignal
     facts: Facts | None
     call: Call | None
+
+    @property
+    def legacy(self) -> bool:
+        """Written by the Go controller or an older khook: nobody's incident, it only mutes."""
+        return self.entry == ""
+
+
+# Between a call that failed before any agent had it and the next one for the same incident: long enough that a
+# crash loop does not become a call loop, short enough that a failed call mutes nothing.
+RETRY_GAP: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRules:
+    """The durations that decide about rows; an entry's `cooldown` is the one that is its own."""
+
+    resolve_after: timedelta
+    max_signal_age: timedelta
+    retry_gap: timedelta = RETRY_GAP

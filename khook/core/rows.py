@@ -1,0 +1,299 @@
+"""The life of a row: opened and counted by signals, moved on by its call, resolved, expired, evicted.
+
+Every function takes a row and gives the next one, or answers a question about it; rows are never changed and `now`
+is always an argument. Which verdict a signal gets is `khook.core.verdict`'s decision; here is what follows from it.
+A row is also the memory that keeps an old signal from firing again, so it outlives its incident.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from khook.core.incident import (
+    Call,
+    CallId,
+    CallReason,
+    CallState,
+    Facts,
+    IncidentRules,
+    LastSignal,
+    Row,
+    RowStatus,
+    Verdict,
+)
+from khook.core.match import Entry
+from khook.core.signal import EventType, Signal
+from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, row_bytes
+from khook.core.text import plain
+from khook.core.verdict import window_end
+
+POD_KIND: Final = "Pod"
+
+# Of a kubelet message; the API server itself cuts Event messages at 1 KiB.
+MESSAGE_MAX_BYTES: Final = 1024
+# A reason or a container name: core/v1 allows 128 characters for the one and 63 for the other.
+NAME_MAX_BYTES: Final = 128
+RESULT_MAX_BYTES: Final = 1024
+ERROR_MAX_BYTES: Final = 256
+
+# Rows of one Hook: a page that a person can still read, and what etcd's 1.5 MiB an object leaves room for.
+MAX_ROWS: Final = 500
+# Kept free for the row that is about to come: its names, its message, the answer to it.
+ROW_RESERVE_BYTES: Final = 4096
+
+# However short its cooldown, an incident whose pods we cannot see has to be silent this long.
+QUIET_AT_LEAST: Final = timedelta(minutes=10)
+
+
+def apply(
+    row: Row | None, signal: Signal, verdict: Verdict, *, now: datetime, entry: Entry, call_id: CallId | None = None
+) -> Row:
+    """The row after the signal, for a verdict that `changes_row`.
+
+    FIRE and REFIRE claim: a new call `Pending/Queued` with `call_id`. SUSPENDED opens one that is never sent under
+    its id, so it needs none. A resolved row that gets a new call is a new incident: its count begins again.
+    """
+    if not verdict.changes_row:
+        raise ValueError(f"{verdict} leaves the row as it is")
+    seen = min(signal.raw_time, now)
+    call = _new_call(row, verdict, now=now, call_id=call_id)
+    if row is None:
+        assert call is not None, "only a call opens a row"
+        return _opened(signal, entry, seen, call)
+    row = _counted(row, signal, seen, anew=call is not None and row.status is RowStatus.RESOLVED)
+    if call is not None:
+        return replace(row, agent=entry.agent, facts=_facts(signal, seen), call=call)
+    return replace(row, facts=_facts(signal, seen)) if _takes_text(row, signal) else row
+
+
+def calling(row: Row, *, protocol: str) -> Row:
+    """The claim says from here on that it may be on the wire."""
+    return _with_call(row, state=CallState.CALLING, reason=None, protocol=protocol)
+
+
+def attempted(row: Row) -> Row:
+    """One more send has begun."""
+    return _with_call(row, attempts=_call(row).attempts + 1)
+
+
+def accepted(row: Row, *, now: datetime, task_id: str = "", reason: CallReason | None = None) -> Row:
+    """An agent has it: the window starts. Without a `task_id` to follow (`NoAnswer`) that is its end too."""
+    row = _with_call(row, state=CallState.ACCEPTED, reason=reason, task_id=task_id, accepted_time=now)
+    return _without_needless_facts(row)
+
+
+def completed(row: Row, *, now: datetime, result: str = "") -> Row:
+    """The agent has answered; under `execute` the acceptance is the answer."""
+    row = _with_call(
+        row,
+        state=CallState.COMPLETED,
+        reason=None,
+        accepted_time=_call(row).accepted_time or now,
+        ended_time=now,
+        error="",
+        result=plain(result, max_bytes=RESULT_MAX_BYTES),
+    )
+    return _without_needless_facts(row)
+
+
+def failed(row: Row, *, now: datetime, reason: CallReason, error: str) -> Row:
+    """It will not be tried again. Where no agent had accepted it, the next signal fires after the retry gap."""
+    row = _with_call(
+        row, state=CallState.FAILED, reason=reason, ended_time=now, error=plain(error, max_bytes=ERROR_MAX_BYTES)
+    )
+    return _without_needless_facts(row)
+
+
+def suspended(row: Row) -> Row:
+    """The Hook is suspended: what waits to be sent stays unsent, what was sent is followed to its end.
+
+    There is no way back: unsuspended, nothing fires by itself, and the row counts as none at its next signal.
+    """
+    if row.call is None or row.call.state is not CallState.PENDING:
+        return row
+    return _with_call(row, reason=CallReason.SUSPENDED)
+
+
+def resolved(row: Row, *, now: datetime) -> Row:
+    """The incident is over; the row stays as its memory."""
+    return replace(row, status=RowStatus.RESOLVED, resolved_time=now)
+
+
+def resolves(
+    row: Row, *, now: datetime, all_settled: bool, any_unwell: bool, cooldown: timedelta, rules: IncidentRules
+) -> bool:
+    """Whether a firing incident is over.
+
+    `all_settled`: each of its pods is gone (DELETED, or missing from a LIST), has ended, or is Ready. `any_unwell`:
+    one that has not ended is Pending, in CrashLoopBackOff or not Ready.
+    """
+    if row.legacy or row.status is RowStatus.RESOLVED:
+        return False
+    silence = now - _quiet_since(row)
+    if all_settled and silence >= rules.resolve_after:
+        return True
+    return not any_unwell and silence >= _long_silence(cooldown)
+
+
+def expired(row: Row, *, now: datetime, cooldown: timedelta, rules: IncidentRules) -> bool:
+    """Nothing can need the row any more: no signal that a LIST could still show, no window, no open call."""
+    end = _life_end(row, cooldown=cooldown, rules=rules)
+    return end is not None and now >= end
+
+
+def next_check(row: Row, *, now: datetime, cooldown: timedelta, rules: IncidentRules) -> datetime | None:
+    """When the passing of time alone can next make `resolves` or `expired` true; None: only a new fact can."""
+    if row.status is RowStatus.FIRING and not row.legacy:
+        silences = (rules.resolve_after, _long_silence(cooldown))
+        times = [_quiet_since(row) + silence for silence in silences]
+        return min((time for time in times if time > now), default=None)
+    return _life_end(row, cooldown=cooldown, rules=rules)
+
+
+def muted_by_legacy(
+    rows: Iterable[Row], signal: Signal, *, event_type: EventType, now: datetime, cooldown: timedelta
+) -> bool:
+    """A row that names no entry says that somebody was called about this pod within the cooldown.
+
+    Such a row is not counted up: it mutes from its own `lastSeen`, not for as long as signals come. What happened
+    within that time stays muted when a LIST shows it later.
+    """
+    return any(
+        abs(now - row.last_seen) < cooldown or (signal.listed and signal.raw_time < row.last_seen + cooldown)
+        for row in rows
+        if row.legacy and row.event_type is event_type and row.resource_name == signal.pod
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What `make_room` found: rows to drop, and whether one more fits then."""
+
+    dropped: tuple[Row, ...]
+    """Past their life: nobody misses them."""
+    failed: tuple[Row, ...]
+    """Waiting for their Hook's budget: they go as visible failures."""
+    has_room: bool
+
+
+def make_room(
+    rows: Sequence[Row], *, now: datetime, cooldown_of: Callable[[Row], timedelta], rules: IncidentRules
+) -> Room:
+    """Room for one more row of this Hook: first without those past their life, then without those for the budget.
+
+    Never goes one inside its window or with an open call: forgetting it would call its agent twice. Where no room
+    can be made, nothing that still means something is given up for it.
+    """
+    dropped = tuple(row for row in rows if expired(row, now=now, cooldown=cooldown_of(row), rules=rules))
+    gone = {id(row) for row in dropped}
+    kept = [row for row in rows if id(row) not in gone]
+    rows_over = len(kept) + 1 - MAX_ROWS
+    bytes_over = sum(map(row_bytes, kept)) + ROW_RESERVE_BYTES - ACTIVE_EVENTS_MAX_BYTES
+    failed: list[Row] = []
+    for row in sorted(filter(_waits_for_budget, kept), key=lambda row: row.last_seen):
+        if rows_over <= 0 and bytes_over <= 0:
+            break
+        failed.append(row)
+        rows_over -= 1
+        bytes_over -= row_bytes(row)
+    if rows_over > 0 or bytes_over > 0:
+        return Room(dropped=dropped, failed=(), has_room=False)
+    return Room(dropped=dropped, failed=tuple(failed), has_room=True)
+
+
+def _new_call(row: Row | None, verdict: Verdict, *, now: datetime, call_id: CallId | None) -> Call | None:
+    if verdict in (Verdict.FIRE, Verdict.REFIRE):
+        assert call_id, "a call has its id before it is claimed"
+        return Call(id=call_id, state=CallState.PENDING, reason=CallReason.QUEUED, claimed_time=now)
+    if verdict is Verdict.SUSPENDED and not (row and row.call and row.call.reason is CallReason.SUSPENDED):
+        unsent = call_id or CallId("")
+        return Call(id=unsent, state=CallState.PENDING, reason=CallReason.SUSPENDED, claimed_time=now)
+    return None
+
+
+def _opened(signal: Signal, entry: Entry, seen: datetime, call: Call) -> Row:
+    return Row(
+        entry=entry.identity,
+        event_type=entry.event_type,
+        resource_kind=POD_KIND,
+        resource_name=signal.pod,
+        agent=entry.agent,
+        pod_uid=signal.pod_uid,
+        first_seen=seen,
+        last_seen=seen,
+        status=RowStatus.FIRING,
+        count=1,
+        last_signal=LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time),
+        facts=_facts(signal, seen),
+        call=call,
+    )
+
+
+def _counted(row: Row, signal: Signal, seen: datetime, *, anew: bool) -> Row:
+    return replace(
+        row,
+        pod_uid=signal.pod_uid,
+        first_seen=seen if anew else row.first_seen,
+        last_seen=max(row.last_seen, seen),
+        status=RowStatus.FIRING,
+        resolved_time=None,
+        count=1 if anew else row.count + 1,
+        last_signal=LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time),
+    )
+
+
+def _facts(signal: Signal, seen: datetime) -> Facts:
+    return Facts(
+        container=plain(signal.container or "", max_bytes=NAME_MAX_BYTES),
+        reason=plain(signal.reason, max_bytes=NAME_MAX_BYTES),
+        message=plain(signal.message, max_bytes=MESSAGE_MAX_BYTES),
+        time=seen,
+        pod=signal.pod,
+        pods=(signal.pod,),
+    )
+
+
+def _takes_text(row: Row, signal: Signal) -> bool:
+    """Newest text wins while nothing was sent; a restart that belongs to an OOM kill says less than the kill."""
+    call = row.call
+    unsent = call is not None and call.state is CallState.PENDING and call.attempts == 0
+    return unsent and signal.type is row.event_type
+
+
+def _call(row: Row) -> Call:
+    assert row.call is not None, "only a row with a call is called for"
+    return row.call
+
+
+def _with_call(row: Row, **changes: Any) -> Row:
+    return replace(row, call=replace(_call(row), **changes))
+
+
+def _without_needless_facts(row: Row) -> Row:
+    return replace(row, facts=None) if _call(row).ended else row
+
+
+def _waits_for_budget(row: Row) -> bool:
+    call = row.call
+    return call is not None and call.state is CallState.PENDING and call.reason is CallReason.BUDGET
+
+
+def _quiet_since(row: Row) -> datetime:
+    """When the last signal is known to have come: a node's clock may be behind, a claim's is ours."""
+    return row.last_seen if row.call is None else max(row.last_seen, row.call.claimed_time)
+
+
+def _long_silence(cooldown: timedelta) -> timedelta:
+    return max(cooldown, QUIET_AT_LEAST)
+
+
+def _life_end(row: Row, *, cooldown: timedelta, rules: IncidentRules) -> datetime | None:
+    """When the row may go; None while that does not depend on time."""
+    if row.legacy:
+        return row.last_seen + cooldown + rules.max_signal_age
+    call = row.call
+    if row.status is RowStatus.FIRING or (call is not None and call.open):
+        return None
+    end = max(row.last_seen, row.resolved_time or row.last_seen) + max(cooldown, rules.max_signal_age)
+    return end if call is None else max(end, window_end(call, cooldown=cooldown))
