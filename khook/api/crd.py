@@ -23,6 +23,7 @@ _KEPT: Final = (
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _ENTRY: Final = ".spec.eventConfigurations[*]"
 _EVENT: Final = ".status.activeEvents[*]"
+"""A printer column shows the first match alone, whatever the path (apiextensions tableconvertor)."""
 
 _COLUMNS: Final = (
     # (name, type, JSON path, priority: 0 always, 1 with -o wide, description)
@@ -31,9 +32,9 @@ _COLUMNS: Final = (
     ("Suspended", "boolean", ".spec.suspend", 0, "Whether calls are stopped"),
     ("Last-Updated", "date", ".status.lastUpdated", 0, "When its status last changed"),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Age of the Hook"),
-    ("Watches", "string", f"{_ENTRY}.eventType", 1, "Event types of its entries"),
-    ("Incidents", "string", f"{_EVENT}.resourceName", 1, "Resources with an incident"),
-    ("Calls", "string", f"{_EVENT}.call.state", 1, "States of their calls"),
+    ("First-Type", "string", f"{_ENTRY}.eventType", 1, "Event type of its first entry"),
+    ("First-Incident", "string", f"{_EVENT}.resourceName", 1, "Resource of its first incident"),
+    ("First-Call", "string", f"{_EVENT}.call.state", 1, "State of that incident's call"),
     ("Message", "string", f"{_READY}.message", 1, "Why, for people"),
 )
 
