@@ -1,0 +1,482 @@
+"""The pool and its members over in-memory channels, in virtual time: the promises of a hand-over and of supervision."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+
+from khook.sandbox.virtual_time import run
+from shards.launch import ChannelClosed, InProcessLauncher, LaunchFailed, Process, Seat
+from shards.member import Member, PoolGone
+from shards.policy import Phase, PoolLimits
+from shards.pool import Pool, PoolBroken
+
+KEYS = {f"key-{number}": 1.0 for number in range(24)}
+
+
+class LoopClock:
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def info(self, event: str, **values: object) -> None:
+        self.events.append((event, values))
+
+    warning = error = info
+
+
+class World:
+    """What all workers together did, seen from above: at most one may run a key, whatever the pool believes."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, str] = {}
+        self.history: list[tuple[str, str, str, int]] = []
+        self.welcomes: list[str] = []
+        self.told: list[tuple[str, bytes]] = []
+        self.drained: list[str] = []
+        self.deaths: list[tuple[str, str]] = []
+        self.reports: dict[str, bytes] = {}
+        self.start_fails: dict[str, int] = {}
+        self.start_s = 0.0
+        self.stop_hangs: set[str] = set()
+        self.starting = self.most_starting = 0
+
+    # the owner
+
+    def welcome(self, slot: str) -> bytes:
+        return f"hi {slot}".encode()
+
+    def reported(self, slot: str, report: bytes) -> None:
+        self.reports[slot] = report
+
+    def asked(self, slot: str, question: bytes) -> None:
+        self.pool.tell_slot(slot, question.upper())
+
+    def died(self, slot: str, how: str) -> None:
+        self.deaths.append((slot, how))
+        self.running = {key: owner for key, owner in self.running.items() if owner != slot}
+
+    # wiring
+
+    def make(self, slots: int = 2, launcher: object = None, **limits: float) -> Pool:
+        self.launcher = InProcessLauncher(self.serve)
+        self.log = Quiet()
+        self.pool = Pool(
+            launcher=launcher or self.launcher,  # type: ignore[arg-type]
+            owner=self,
+            clock=LoopClock(),
+            randomness=random.Random(1),
+            slots=[f"w{number}" for number in range(slots)],
+            limits=PoolLimits(**limits),  # type: ignore[arg-type]
+            log=self.log,
+        )
+        return self.pool
+
+    async def serve(self, seat: Seat) -> None:
+        self.members = getattr(self, "members", {})
+        self.members[seat.slot] = Member(seat, work=Worker(self, seat.slot), clock=LoopClock())
+        await self.members[seat.slot].run()
+
+    def owners(self) -> Mapping[str, str | None]:
+        return {key: seen.slot for key, seen in self.pool.view().keys.items() if seen.started}
+
+
+class Worker:
+    def __init__(self, world: World, slot: str) -> None:
+        self.world, self.slot = world, slot
+
+    async def welcome(self, payload: bytes) -> None:
+        self.world.welcomes.append(payload.decode())
+
+    async def start(self, key: str, epoch: int) -> None:
+        world = self.world
+        assert key not in world.running, f"{key} has two owners"
+        world.starting += 1
+        world.most_starting = max(world.starting, world.most_starting)
+        try:
+            await asyncio.sleep(world.start_s)
+        finally:
+            world.starting -= 1
+        if world.start_fails.get(key, 0):
+            world.start_fails[key] -= 1
+            raise RuntimeError("no such key today")
+        world.running[key] = self.slot
+        world.history.append(("start", key, self.slot, epoch))
+
+    async def stop(self, key: str, epoch: int) -> None:
+        if key in self.world.stop_hangs:
+            await asyncio.Event().wait()
+        self.world.running.pop(key, None)
+        self.world.history.append(("stop", key, self.slot, epoch))
+
+    def told(self, payload: bytes) -> None:
+        self.world.told.append((self.slot, payload))
+
+    def report(self) -> bytes:
+        return self.slot.encode()
+
+    async def drain(self, drain_s: float) -> None:
+        await asyncio.sleep(drain_s / 2)
+        self.world.drained.append(self.slot)
+        self.world.running = {key: slot for key, slot in self.world.running.items() if slot != self.slot}
+
+
+def story(
+    tell: Callable[[World], Awaitable[None]], world: World, *, slots: int = 2, launcher: object = None, **limits: float
+) -> None:
+    """Run a pool with all keys wanted, tell the story, stop the pool."""
+
+    async def scene() -> None:
+        pool = world.make(slots, launcher, **limits)
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await tell(world)
+        await pool.stop(drain_s=4.0)
+        await running
+
+    run(scene())
+
+
+def test_every_key_runs_once_and_stays_where_it_is_when_keys_come_and_go() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        before = world.owners()
+        assert set(before) == set(KEYS)
+        assert set(before.values()) == {"w0", "w1"}
+        world.pool.want({**KEYS, "another": 1.0})
+        await asyncio.sleep(1)
+        assert {**before, "another": world.running["another"]} == world.owners() == world.running
+        world.pool.want(KEYS)
+        await asyncio.sleep(1)
+        assert before == world.owners() == world.running
+
+    world = World()
+    story(tell, world)
+    assert world.welcomes == ["hi w0", "hi w1"]
+    assert world.reports == {"w0": b"w0", "w1": b"w1"}
+    assert sorted(world.drained) == ["w0", "w1"]
+    assert sorted(world.deaths) == [("w0", "exit 0"), ("w1", "exit 0")]
+
+
+def test_a_killed_worker_gets_its_keys_back_with_higher_epochs() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        before, first = world.owners(), {key: seen.epoch for key, seen in world.pool.view().keys.items()}
+        world.launcher.processes["w1"].signal(signal.SIGKILL)
+        await asyncio.sleep(0.15)  # the first back-off is 0.1 s at most
+        assert before == world.owners() == world.running
+        for key, seen in world.pool.view().keys.items():
+            assert (seen.epoch > max(first.values())) == (seen.slot == "w1"), key
+        assert world.pool.view().slots["w1"].restarts == 1
+        assert world.pool.view().slots["w1"].last_death == "SIGKILL"
+        assert world.deaths == [("w1", "SIGKILL")]
+
+    story(tell, World())
+
+
+def test_messages_reach_the_owner_of_a_key_and_only_while_there_is_one() -> None:
+    async def tell(world: World) -> None:
+        assert not world.pool.tell("key-0", b"too early")
+        await asyncio.sleep(1)
+        assert world.pool.tell("key-0", b"for you")
+        assert not world.pool.tell("nobody's", b"lost")
+        world.pool.tell_all(b"for all")
+        world.members["w1"].ask(b"please")
+        await asyncio.sleep(0.1)
+        owner = world.running["key-0"]
+        assert sorted([(owner, b"for you"), ("w0", b"for all"), ("w1", b"for all"), ("w1", b"PLEASE")]) == sorted(
+            world.told
+        )
+
+    story(tell, World())
+
+
+def test_a_revoke_that_is_not_acknowledged_ends_the_worker_and_never_makes_two_owners() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        owner = world.running["key-3"]
+        world.stop_hangs.add("key-3")
+        world.pool.want({key: 1.0 for key in KEYS if key != "key-3"})
+        await asyncio.sleep(0.5)
+        world.pool.want(KEYS)  # wanted again while the revoke is under way: still no second owner
+        await asyncio.sleep(4)
+        assert world.deaths == []
+        assert world.running["key-3"] == owner
+        world.stop_hangs.clear()
+        await asyncio.sleep(2)
+        assert world.deaths == [(owner, "SIGABRT")]
+        assert world.owners() == world.running
+        assert set(world.running) == set(KEYS)
+
+    story(tell, World())
+
+
+def test_a_key_that_fails_to_start_is_tried_again_and_harms_no_other() -> None:
+    async def tell(world: World) -> None:
+        world.start_fails["key-5"] = 2
+        await asyncio.sleep(0.9)
+        view = world.pool.view().keys["key-5"]
+        assert (view.started, view.problem) == (False, "RuntimeError: no such key today")
+        assert set(world.owners()) == set(KEYS) - {"key-5"}
+        await asyncio.sleep(3)
+        view = world.pool.view().keys["key-5"]
+        assert (view.started, view.problem) == (True, "")
+        assert world.deaths == []
+
+    story(tell, World())
+
+
+def test_heartbeats_go_on_while_many_keys_start_slowly_and_few_at_once() -> None:
+    async def tell(world: World) -> None:
+        world.start_s = 30.0
+        world.pool.want({f"slow-{number}": 1.0 for number in range(100)})
+        await asyncio.sleep(125)
+        assert len(world.owners()) == 100
+        assert world.most_starting <= 64
+        assert world.deaths == []
+
+    story(tell, World())
+
+
+def test_a_revoke_cancels_a_start_and_is_acknowledged() -> None:
+    async def tell(world: World) -> None:
+        world.start_s = 60.0
+        await asyncio.sleep(1)
+        world.pool.want({})
+        await asyncio.sleep(1)
+        assert world.pool.view().keys == {}
+        assert {what for what, *_ in world.history} == {"stop"}
+        assert world.deaths == []
+
+    story(tell, World())
+
+
+def test_a_worker_that_stops_beating_is_killed_after_the_timeout_and_replaced() -> None:
+    class Stuck(World):
+        beats = 0
+
+        def report(self) -> None:
+            self.beats += 1
+
+        async def serve(self, seat: Seat) -> None:
+            if seat.slot == "w1" and not self.deaths:
+                await half_a_member(seat)
+            else:
+                await super().serve(seat)
+
+    async def half_a_member(seat: Seat) -> None:
+        from shards import wire
+
+        seat.channel.send(wire.encode(wire.Hello(protocol=wire.PROTOCOL, slot=seat.slot, pid=seat.pid)))
+        await asyncio.Event().wait()
+
+    async def tell(world: World) -> None:
+        await asyncio.sleep(9.9)
+        assert world.deaths == []
+        assert world.pool.view().slots["w1"].state is Phase.RUNNING
+        await asyncio.sleep(1.1)
+        assert world.deaths == [("w1", "SIGABRT")]
+        assert set(world.owners()) == set(KEYS)
+
+    story(tell, Stuck())
+
+
+def test_sigterm_to_one_worker_drains_it_and_its_successor_takes_over() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        before = dict(world.running)
+        world.launcher.processes["w0"].signal(signal.SIGTERM)
+        await asyncio.sleep(9)
+        assert world.pool.view().slots["w0"].state is Phase.STOPPING
+        await asyncio.sleep(2)
+        assert world.drained == ["w0"]
+        assert world.deaths == [("w0", "exit 0")]
+        assert before == world.running == world.owners()
+
+    story(tell, World())
+
+
+def test_a_slot_that_crashes_too_often_is_broken_and_its_keys_go_to_the_others() -> None:
+    class Crashing(World):
+        attempts = 0
+
+        async def serve(self, seat: Seat) -> None:
+            if seat.slot == "w2":
+                self.attempts += 1
+                raise RuntimeError("cannot")
+            await super().serve(seat)
+
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        before = dict(world.running)
+        await asyncio.sleep(60)
+        assert world.pool.view().slots["w2"].state is Phase.BROKEN
+        assert world.attempts == 10  # type: ignore[attr-defined]
+        assert set(world.running) == set(KEYS)
+        assert before.items() <= world.running.items()
+        assert world.owners() == world.running
+        assert ("slot is broken", {"slot": "w2", "deaths": 10}) in world.log.events
+
+    story(tell, Crashing(), slots=3)
+
+
+def test_a_pool_whose_slots_are_all_broken_says_so() -> None:
+    class NoProcesses:
+        async def launch(self, slot: str) -> Process:
+            raise LaunchFailed("out of processes")
+
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2, NoProcesses())
+        with pytest.raises(PoolBroken):
+            await pool.run()
+        assert world.deaths[0] == ("w0", "not started: out of processes")
+        assert len(world.deaths) == 20
+
+    run(scene())
+
+
+@pytest.mark.parametrize("problem", ["protocol", "slot", "preload", "garbage"])
+def test_a_worker_that_is_not_what_it_should_be_is_refused(problem: str) -> None:
+    from shards import wire
+
+    hellos = {
+        "protocol": wire.encode(wire.Hello(protocol=wire.PROTOCOL + 1, slot="w0", pid=1)),
+        "slot": wire.encode(wire.Hello(protocol=wire.PROTOCOL, slot="w7", pid=1)),
+        "preload": wire.encode(wire.Hello(protocol=wire.PROTOCOL, slot="w0", pid=1, preload_problem="no module x")),
+        "garbage": b"\x93what",
+    }
+
+    class Odd(World):
+        async def serve(self, seat: Seat) -> None:
+            seat.channel.send(hellos[problem])
+            await asyncio.Event().wait()
+
+    async def scene() -> None:
+        world = Odd()
+        pool = world.make(1)
+        with pytest.raises(PoolBroken):
+            await pool.run()
+        assert world.welcomes == []
+        condemned = [values for event, values in world.log.events if event == "worker was condemned"]
+        assert {values["why"] for values in condemned} == {"broke the protocol"}
+
+    run(scene())
+
+
+def test_a_worker_that_does_not_drain_climbs_the_ladder() -> None:
+    class Deaf(World):
+        async def serve(self, seat: Seat) -> None:
+            seat.on_terminate(lambda: None)
+            await super().serve(seat)
+
+    class Endless(Worker):
+        async def drain(self, drain_s: float) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.Event().wait()
+
+    async def scene() -> None:
+        world = World()
+
+        async def serve(seat: Seat) -> None:
+            await Member(seat, work=Endless(world, seat.slot), clock=LoopClock()).run()
+
+        pool = world.make(1, InProcessLauncher(serve))
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(1)
+        began_at = asyncio.get_running_loop().time()
+        await pool.stop(drain_s=3.0)
+        await running
+        assert world.deaths == [("w0", "SIGABRT")]
+        assert [values["signal"] for event, values in world.log.events if event == "worker was signalled"] == [
+            "SIGTERM",
+            "SIGABRT",
+        ]
+        assert asyncio.get_running_loop().time() - began_at == pytest.approx(3.0 + 2.0 + 2.0, abs=0.1)
+
+    run(scene())
+
+
+def test_what_the_owner_raises_ends_the_pool_and_every_worker() -> None:
+    class Failing(World):
+        def reported(self, slot: str, report: bytes) -> None:
+            raise KeyError(slot)
+
+    async def scene() -> None:
+        world = Failing()
+        pool = world.make(2)
+        with pytest.raises(KeyError):
+            await pool.run()
+        assert [how for _, how in world.deaths] == ["SIGKILL", "SIGKILL"]
+
+    run(scene())
+
+
+def test_a_cancelled_pool_leaves_no_worker() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert [how for _, how in world.deaths] == ["SIGKILL", "SIGKILL"]
+
+    run(scene())
+
+
+def test_a_member_without_a_pool_ends_at_once_and_does_not_drain() -> None:
+    async def scene() -> None:
+        world = World()
+        ends: list[BaseException] = []
+
+        async def serve(seat: Seat) -> None:
+            try:
+                await Member(seat, work=Worker(world, seat.slot), clock=LoopClock()).run()
+            except PoolGone as error:
+                ends.append(error)
+
+        process = await InProcessLauncher(serve).launch("w0")
+        await process.channel.receive()
+        process.channel.close()
+        assert await process.exited() == "exit 0"
+        assert len(ends) == 1
+        assert world.drained == []
+        with pytest.raises(ChannelClosed):
+            process.channel.send(b"")
+
+    run(scene())
+
+
+def test_a_pool_that_was_itself_stalled_kills_nobody_for_its_silence() -> None:
+    class Stalled(LoopClock):
+        jump_s = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.jump_s
+
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        clock = Stalled()
+        pool._clock = clock
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(5.5)
+        clock.jump_s = 60.0
+        await asyncio.sleep(15)
+        assert world.deaths == []
+        assert "pool was stalled" in [event for event, _ in world.log.events]
+        await pool.stop(drain_s=1.0)
+        await running
+
+    run(scene())
