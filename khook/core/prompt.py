@@ -6,9 +6,8 @@ crash. The facts' text was stripped and cut when it was kept (`khook.core.rows`)
 
 from typing import Final
 
-from khook.core.incident import Facts
+from khook.core.incident import Facts, Row
 from khook.core.moment import rfc3339_seconds
-from khook.core.signal import EventType, Namespace
 from khook.core.template import Field, Template
 from khook.core.text import cut
 
@@ -16,31 +15,35 @@ from khook.core.text import cut
 PROMPT_MAX_BYTES: Final = 32 * 1024
 
 
-def render_prompt(template: Template, facts: Facts, *, event_type: EventType, namespace: Namespace) -> str:
-    """The prompt, at most `PROMPT_MAX_BYTES` of UTF-8."""
-    return cut(template.render(values(facts, event_type=event_type, namespace=namespace)), max_bytes=PROMPT_MAX_BYTES)
-
-
-def values(facts: Facts, *, event_type: EventType, namespace: Namespace) -> dict[Field, str]:
-    """What each template field stands for."""
-    return {
+def render_prompt(template: Template, row: Row, *, namespace: str) -> str:
+    """The prompt for a row that still has its facts, at most `PROMPT_MAX_BYTES` of UTF-8."""
+    facts = _facts(row)
+    time = rfc3339_seconds(facts.time)
+    values = {
         Field.RESOURCE_NAME: facts.pod,
-        Field.EVENT_TIME: rfc3339_seconds(facts.time),
+        Field.EVENT_TIME: time,
         Field.NAMESPACE: namespace,
         Field.EVENT_MESSAGE: facts.message,
-        Field.EVENT_TYPE: event_type.value,
+        Field.EVENT_TYPE: row.event_type.value,
         Field.REASON: facts.reason,
         Field.MESSAGE: facts.message,
-        Field.TIMESTAMP: rfc3339_seconds(facts.time),
+        Field.TIMESTAMP: time,
     }
+    return cut(template.render(values), max_bytes=PROMPT_MAX_BYTES)
 
 
-def context(facts: Facts, *, event_type: EventType, namespace: Namespace) -> dict[str, str]:
-    """The `context` object of `POST /v1/agents/{agentId}/execute`."""
+def context_of(row: Row, *, namespace: str) -> dict[str, str]:
+    """The `context` object of `POST /v1/agents/{agentId}/execute`, for a row that still has its facts."""
+    facts = _facts(row)
     return {
-        "eventName": event_type.value,
+        "eventName": row.event_type.value,
         "eventTime": rfc3339_seconds(facts.time),
         "resourceName": facts.pod,
         "namespace": namespace,
         "eventMessage": facts.message,
     }
+
+
+def _facts(row: Row) -> Facts:
+    assert row.facts is not None, "a call that has ended is not asked again"
+    return row.facts

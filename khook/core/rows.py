@@ -23,8 +23,9 @@ from khook.core.incident import (
     Verdict,
 )
 from khook.core.match import Entry
+from khook.core.rowjson import row_bytes
 from khook.core.signal import EventType, Signal
-from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, row_bytes
+from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.text import plain
 from khook.core.verdict import window_end
 

@@ -1,40 +1,47 @@
-"""A Hook's `status` and the rows it holds: written in one place, read back by every later owner.
+"""A Hook's `status`: its rows, and the `Ready` condition that says whether its entries are at work.
 
-`render` and `restore` are each other's inverse, to the microsecond, because staleness is decided by comparing times
-that went through the API server. `restore` reads what anybody may have written (an older khook, the Go controller,
-a person with kubectl): it never raises, drops what makes no sense and says how many.
+`render` and `restore` are each other's inverse. `restore` reads what anybody may have written (an older khook, the
+Go controller, a person with kubectl): it never raises, drops what makes no sense and says how many. The condition
+follows metav1.Condition (k8s.io/apimachinery/pkg/apis/meta/v1): one table of precedence gives the reason, the message
+names every problem, and `lastTransitionTime` moves only with the status.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from datetime import datetime
+from typing import Any, Final
 
-import msgspec
 import orjson
 
-from khook.core.incident import (
-    Call,
-    CallId,
-    CallReason,
-    CallState,
-    EntryId,
-    Facts,
-    LastSignal,
-    Row,
-    RowStatus,
-)
-from khook.core.moment import rfc3339, rfc3339_seconds
-from khook.core.signal import EventType, PodUid
+from khook.api.v1alpha2 import EntryProblem
+from khook.core.incident import CallId, CallReason, CallState, Row
+from khook.core.moment import rfc3339_seconds
+from khook.core.rowjson import render_row, restore_row
+from khook.core.text import cut
 
 Json = dict[str, Any]
 
 # `activeEvents` as JSON; the object with its spec (50 prompts of 16 KiB) has to fit into etcd's 1.5 MiB.
 ACTIVE_EVENTS_MAX_BYTES: Final = 512 * 1024
-# Field names, times, enums, numbers and punctuation as JSON at their longest: all but the strings of any length.
-_ROW_FRAME_BYTES: Final = 420
-_CALL_FRAME_BYTES: Final = 320
-_FACTS_FRAME_BYTES: Final = 110
+# metav1.Condition allows 32 KiB; a person reads a screen of it.
+CONDITION_MESSAGE_MAX_BYTES: Final = 4096
+
+READY: Final = "Ready"
+CONFIGURED: Final = "HookConfigured"
+CRD_OUTDATED: Final = (
+    "the installed Hook CRD is older than this khook and drops its status fields, so no agent is called: "
+    "upgrade the chart kagent-hook-crds"
+)
+WATCH_FORBIDDEN: Final = (
+    "khook may not list and watch the pods and events of this namespace: check the ClusterRole kagent-hook-controller"
+)
+# What the end of the latest call says about the Hook. An agent whose run failed was reached all right.
+CALL_TROUBLES: Final[Mapping[CallReason, tuple[str, str]]] = {
+    CallReason.UNAUTHORIZED: ("KagentAPIError", "kagent refuses the credentials: check the secret kagent-credentials"),
+    CallReason.UNREACHABLE: ("KagentAPIError", "kagent could not be reached: every attempt of the latest call failed"),
+    CallReason.REJECTED: ("KagentAPIError", "kagent refused the latest call: its error stands in activeEvents"),
+    CallReason.AGENT_NOT_FOUND: ("AgentNotFound", "kagent does not know the agent: its error stands in activeEvents"),
+}
 
 
 def render(rows: Sequence[Row], conditions: Sequence[Mapping[str, Any]], *, last_updated: datetime) -> Json:
@@ -46,47 +53,6 @@ def render(rows: Sequence[Row], conditions: Sequence[Mapping[str, Any]], *, last
         "conditions": [dict(condition) for condition in conditions],
         "lastUpdated": rfc3339_seconds(last_updated),
     }
-
-
-def render_row(row: Row) -> Json:
-    """One element of `activeEvents`. A legacy row stays as its author wrote it: the seed's five fields."""
-    event: Json = {
-        "eventType": row.event_type.value,
-        "resourceName": row.resource_name,
-        "firstSeen": rfc3339(row.first_seen),
-        "lastSeen": rfc3339(row.last_seen),
-        "status": row.status.value,
-    }
-    if row.legacy:
-        return event
-    event |= {
-        "entry": row.entry,
-        "agent": row.agent,
-        "resourceKind": row.resource_kind,
-        "podUid": row.pod_uid,
-        "count": row.count,
-        "lastSignal": {"podUid": row.last_signal.pod_uid, "rawTime": rfc3339(row.last_signal.raw_time)},
-    }
-    if row.resolved_time is not None:
-        event["resolvedTime"] = rfc3339(row.resolved_time)
-    if row.call is not None:
-        event["call"] = _render_call(row.call)
-    if row.facts is not None:
-        event["facts"] = _render_facts(row.facts)
-    return event
-
-
-def row_bytes(row: Row) -> int:
-    """At least as many bytes as the row has in JSON; cheaper than rendering it."""
-    size = _ROW_FRAME_BYTES
-    texts = [row.entry, row.agent, row.resource_kind, row.resource_name, row.pod_uid, row.last_signal.pod_uid]
-    if (call := row.call) is not None:
-        size += _CALL_FRAME_BYTES
-        texts += (call.id, call.protocol, call.task_id, call.error, call.result)
-    if (facts := row.facts) is not None:
-        size += _FACTS_FRAME_BYTES
-        texts += (facts.container, facts.reason, facts.message, facts.pod, *facts.pods)
-    return size + sum(map(_json_bytes, texts))
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -111,193 +77,96 @@ def claim_survived(answer: Mapping[str, Any], claims: Mapping[CallId, CallState]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a status gave back; `dropped` counts elements, calls and facts that made no sense."""
+    """What a status gave back; `unreadable` counts elements, calls and facts that made no sense."""
 
     rows: tuple[Row, ...]
-    dropped: int
+    unreadable: int
 
 
 def restore(status: object) -> Restored:
     """The rows of a Hook's `status` (None where there is none yet). Never raises."""
     events = status.get("activeEvents") if isinstance(status, Mapping) else None
     if events is None:
-        return Restored(rows=(), dropped=0)
+        return Restored(rows=(), unreadable=0)
     if not isinstance(events, list):
-        return Restored(rows=(), dropped=1)
+        return Restored(rows=(), unreadable=1)
     rows: list[Row] = []
-    dropped = 0
+    unreadable = 0
     for event in events:
-        row, lost = _restore_row(event)
-        dropped += lost
+        row, lost = restore_row(event)
+        unreadable += lost
         rows += [] if row is None else [row]
-    return Restored(rows=tuple(rows), dropped=dropped)
+    return Restored(rows=tuple(rows), unreadable=unreadable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyFacts:
+    """What can keep a Hook from being Ready."""
+
+    problems: Sequence[EntryProblem] = ()
+    """Of its entries; the others work."""
+    call_trouble: CallReason | None = None
+    """How the latest call failed, until one succeeds."""
+    forbidden: bool = False
+    """Its namespace's pods or events may not be watched."""
+    outdated: bool = False
+    """The API server's CRD drops what khook writes."""
+    suspended: bool = False
+    left_out: int = 0
+    """Incidents that found no room among the rows."""
+
+
+def ready_condition(facts: ReadyFacts, *, previous: Mapping[str, Any] | None, generation: int, now: datetime) -> Json:
+    """The `Ready` condition. Its reason is that of the first problem, its message names them all."""
+    problems = _problems(facts)
+    status = "False" if problems else "True"
+    since = previous.get("lastTransitionTime") if previous and previous.get("status") == status else None
+    lines = [line for _, line in problems] or ["every event configuration is at work"]
+    return {
+        "type": READY,
+        "status": status,
+        "reason": problems[0][0] if problems else CONFIGURED,
+        "message": cut("; ".join(lines + _remarks(facts)), max_bytes=CONDITION_MESSAGE_MAX_BYTES),
+        "observedGeneration": generation,
+        "lastTransitionTime": since or rfc3339_seconds(now),
+    }
+
+
+def ready_of(status: object) -> Json | None:
+    """The `Ready` condition in a `status` that anybody may have written."""
+    conditions = status.get("conditions") if isinstance(status, Mapping) else None
+    found = conditions if isinstance(conditions, list) else []
+    return next((one for one in found if isinstance(one, dict) and one.get("type") == READY), None)
+
+
+def _problems(facts: ReadyFacts) -> list[tuple[str, str]]:
+    """(reason, line) of each, in the order of precedence: what stops most comes first."""
+    trouble = CALL_TROUBLES.get(facts.call_trouble) if facts.call_trouble else None
+    table = (
+        (facts.outdated, [("CRDOutdated", CRD_OUTDATED)]),
+        (facts.forbidden, [("WatchForbidden", WATCH_FORBIDDEN)]),
+        (True, [("InvalidConfiguration", f"{problem.path}: {problem.reason}") for problem in facts.problems]),
+        (True, [trouble] if trouble else []),
+    )
+    return [problem for holds, problems in table if holds for problem in problems]
+
+
+def _remarks(facts: ReadyFacts) -> list[str]:
+    remarks = ["suspended: no agent is called"] if facts.suspended else []
+    if facts.left_out:
+        remarks.append(f"incidents that found no room here and call no agent: {facts.left_out}")
+    return remarks
 
 
 def _without_time(status: Mapping[str, Any]) -> Json:
     return {name: value for name, value in status.items() if name != "lastUpdated"}
 
 
-def _fit(events: Iterable[Json]) -> None:
-    """Takes results away, oldest first, until the rows are small enough: calls that ended grow by their answer."""
-    events = list(events)
+def _fit(events: Sequence[Json]) -> None:
+    """Takes results away, oldest first, until the rows are small enough: a call that ends grows by its answer."""
     over = len(orjson.dumps(events)) - ACTIVE_EVENTS_MAX_BYTES
-    with_result = (event["call"] for event in events if event.get("call", {}).get("result"))
-    for call in sorted(with_result, key=lambda call: str(call["endedTime"])):
+    with_result = [event["call"] for event in events if event.get("call", {}).get("result")]
+    for call in sorted(with_result, key=lambda call: str(call.get("endedTime"))):
         if over <= 0:
             return
         over -= len(orjson.dumps(call.pop("result")))
-
-
-def _render_call(call: Call) -> Json:
-    rendered: Json = {"id": call.id, "state": call.state.value}
-    if call.reason is not None:
-        rendered["reason"] = call.reason.value
-    rendered |= {"attempts": call.attempts, "claimedTime": rfc3339(call.claimed_time)}
-    texts = {"protocol": call.protocol, "taskId": call.task_id, "error": call.error, "result": call.result}
-    times = {"acceptedTime": call.accepted_time, "endedTime": call.ended_time}
-    rendered |= {name: text for name, text in texts.items() if text}
-    return rendered | {name: rfc3339(time) for name, time in times.items() if time is not None}
-
-
-def _render_facts(facts: Facts) -> Json:
-    texts = {"container": facts.container, "reason": facts.reason, "message": facts.message}
-    rendered: Json = {"pod": facts.pod, "time": rfc3339(facts.time)} | {
-        name: text for name, text in texts.items() if text
-    }
-    return rendered | {"pods": list(facts.pods)} if facts.pods else rendered
-
-
-def _json_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "replace")) + text.count('"') + text.count("\\")
-
-
-# What is read back. Strings are taken as they are; enums, numbers and times decide what makes sense.
-
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-_Name = Annotated[str, msgspec.Meta(min_length=1)]
-# Far from where adding one leaves what a JSON number holds exactly.
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**52)]
-# Years in which adding a cooldown cannot overflow, and in which no pod of ours can have failed outside of.
-_YEARS: Final = range(2000, 2200)
-
-
-class _Read(msgspec.Struct, rename="camel"):
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, datetime):
-                if value.year not in _YEARS:
-                    raise ValueError("a time out of range")
-                setattr(self, name, value.astimezone(UTC))
-
-
-class _SeedRow(_Read):
-    event_type: EventType
-    resource_name: _Name
-    first_seen: _Time
-    last_seen: _Time
-    status: RowStatus
-
-
-class _LastSignal(_Read):
-    pod_uid: str
-    raw_time: _Time
-
-
-class _FullRow(_SeedRow):
-    entry: _Name
-    agent: str
-    resource_kind: str
-    pod_uid: str
-    count: _Count
-    last_signal: _LastSignal
-    resolved_time: _Time | None = None
-
-
-class _Call(_Read):
-    id: str
-    state: CallState
-    claimed_time: _Time
-    reason: str = ""
-    protocol: str = ""
-    task_id: str = ""
-    attempts: _Count = 0
-    accepted_time: _Time | None = None
-    ended_time: _Time | None = None
-    error: str = ""
-    result: str = ""
-
-
-class _Facts(_Read):
-    time: _Time
-    pod: _Name
-    container: str = ""
-    reason: str = ""
-    message: str = ""
-    pods: tuple[str, ...] = ()
-
-
-_Kind = TypeVar("_Kind", bound=_Read)
-
-
-def _read(value: object, kind: type[_Kind]) -> _Kind | None:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return None
-
-
-def _restore_row(event: object) -> tuple[Row | None, int]:
-    """The row, and how many parts of it made no sense."""
-    if isinstance(event, dict) and not event.get("entry"):
-        seed = _read(event, _SeedRow)
-        return (None, 1) if seed is None else (_legacy_row(seed), 0)
-    full = _read(event, _FullRow)
-    if full is None or not isinstance(event, dict):
-        return None, 1
-    call, facts = _read(event.get("call"), _Call), _read(event.get("facts"), _Facts)
-    lost = (call is None and event.get("call") is not None) + (facts is None and event.get("facts") is not None)
-    row = Row(
-        entry=EntryId(full.entry),
-        event_type=full.event_type,
-        resource_kind=full.resource_kind,
-        resource_name=full.resource_name,
-        agent=full.agent,
-        pod_uid=PodUid(full.pod_uid),
-        first_seen=full.first_seen,
-        last_seen=full.last_seen,
-        status=full.status,
-        resolved_time=full.resolved_time,
-        count=full.count,
-        last_signal=LastSignal(pod_uid=PodUid(full.last_signal.pod_uid), raw_time=full.last_signal.raw_time),
-        facts=None if facts is None else Facts(**msgspec.structs.asdict(facts)),
-        call=None if call is None else _restored_call(call),
-    )
-    return row, lost
-
-
-_REASONS: Final = {reason.value: reason for reason in CallReason}
-
-
-def _restored_call(call: _Call) -> Call:
-    """A reason that this version does not know says nothing that its state does not."""
-    reason = _REASONS.get(call.reason)
-    return Call(**msgspec.structs.asdict(call) | {"id": CallId(call.id), "reason": reason})
-
-
-def _legacy_row(seed: _SeedRow) -> Row:
-    return Row(
-        entry=EntryId(""),
-        event_type=seed.event_type,
-        resource_kind="",
-        resource_name=seed.resource_name,
-        agent="",
-        pod_uid=PodUid(""),
-        first_seen=seed.first_seen,
-        last_seen=seed.last_seen,
-        status=seed.status,
-        count=1,
-        last_signal=LastSignal(pod_uid=PodUid(""), raw_time=seed.last_seen),
-        facts=None,
-        call=None,
-    )
