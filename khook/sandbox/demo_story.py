@@ -1,0 +1,207 @@
+"""The one story that `khook demo` tells: three teams, three Hooks, two agents, and a bad quarter of a minute.
+
+Half-way a worker is killed. Before it, five incidents open; while its slot is empty and after, four more do, and the
+first five go on making noise, which must call nobody again. Between them stands what a healthy cluster says.
+"""
+
+from typing import Final
+
+from khook.core.signal import EventType
+from khook.sandbox.story import (
+    IMAGE,
+    Action,
+    Object,
+    Step,
+    Story,
+    container_ended,
+    container_restarted,
+    failed_scheduling,
+    image_not_pulled,
+    kubelet_event,
+    namespace_with_hook,
+    pod_created,
+    pod_not_ready,
+    pod_running,
+    pod_unschedulable,
+)
+
+RESPONDER: Final = "incident-responder"
+PLANNER: Final = "capacity-planner"
+AGENTS: Final = (RESPONDER, PLANNER)
+
+_RESTART = EventType.POD_RESTART
+_PENDING = EventType.POD_PENDING
+_OOM = EventType.OOM_KILL
+_PROBE = EventType.PROBE_FAILED
+
+
+def _hook(namespace: str, name: str, *entries: tuple[EventType, str, str]) -> Object:
+    configurations = [
+        {"eventType": event_type.value, "agentId": agent, "prompt": prompt} for event_type, agent, prompt in entries
+    ]
+    return {
+        "apiVersion": "kagent.dev/v1alpha2",
+        "kind": "Hook",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"eventConfigurations": configurations},
+    }
+
+
+HOOKS: Final = (
+    _hook(
+        "shop",
+        "storefront",
+        (_RESTART, RESPONDER, "Pod {{.ResourceName}} in {{.Namespace}} restarted at {{.EventTime}}: {{.EventMessage}}"),
+        (_OOM, PLANNER, "OOM kill of {{.ResourceName}} at {{.EventTime}}. Which memory limit does it need?"),
+    ),
+    _hook(
+        "billing",
+        "month-end",
+        (_PENDING, PLANNER, "{{.ResourceName}} cannot run ({{.Reason}}): {{.Message}}"),
+        (_RESTART, RESPONDER, "{{.ResourceName}} restarted at {{.Timestamp}} during month end. Find out why."),
+    ),
+    _hook(
+        "search",
+        "latency",
+        (_PROBE, RESPONDER, "{{.EventType}} on {{.ResourceName}}: {{.EventMessage}}"),
+        (_OOM, PLANNER, "The index of {{.Namespace}}/{{.ResourceName}} ran out of memory at {{.EventTime}}."),
+    ),
+)
+
+HEALTHY: Final = (
+    "shop/web-1",
+    "shop/cart-1",
+    "shop/orders-1",
+    "billing/ledger-1",
+    "search/query-1",
+    "search/query-2",
+    "search/index-1",
+)
+
+
+def _opening() -> list[Step]:
+    steps = [
+        Step(
+            at_s=0.0,
+            namespace=hook["metadata"]["namespace"],
+            words=f"Hook {hook['metadata']['name']} is applied",
+            action=namespace_with_hook(hook),
+        )
+        for hook in HOOKS
+    ]
+    for where in HEALTHY:
+        pod = where.split("/")[1]
+        steps += [
+            _step(0.5, where, "is created", pod_created(pod)),
+            _step(0.6, where, "is scheduled", _normal(pod, "Scheduled", f"Successfully assigned {pod}")),
+            _step(0.8, where, "has its image", _normal(pod, "Pulled", f'Pulled image "{IMAGE}"')),
+            _step(1.0, where, "runs", pod_running(pod)),
+            _step(1.1, where, "has started", _normal(pod, "Started", "Started container app")),
+        ]
+    return steps
+
+
+def _step(at_s: float, where: str, words: str, action: Action, *, shows: EventType | None = None) -> Step:
+    """`where` is namespace/pod."""
+    namespace, pod = where.split("/")
+    return Step(at_s=at_s, namespace=namespace, pod=pod, words=f"{pod} {words}", action=action, shows=shows)
+
+
+def _normal(pod: str, reason: str, message: str) -> Action:
+    return kubelet_event(pod, reason=reason, message=message, kind="Normal")
+
+
+def _back_off(pod: str, *, count: int = 1) -> Action:
+    return kubelet_event(
+        pod, reason="BackOff", message=f"Back-off restarting failed container app in pod {pod}", count=count
+    )
+
+
+def _image_back_off(pod: str, *, count: int = 1) -> Action:
+    return kubelet_event(pod, reason="BackOff", message=f'Back-off pulling image "{IMAGE}"', kind="Normal", count=count)
+
+
+def _readiness(pod: str, *, count: int = 1) -> Action:
+    message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    return kubelet_event(pod, reason="Unhealthy", message=message, count=count)
+
+
+def _liveness(pod: str) -> Action:
+    message = "Liveness probe failed: HTTP probe failed with statuscode: 500"
+    return kubelet_event(pod, reason="Unhealthy", message=message)
+
+
+def _killed_for_liveness(pod: str) -> Action:
+    return _normal(pod, "Killing", "Container app failed liveness probe, will be restarted")
+
+
+def _crashed(pod: str, *, count: int, looping: bool = False) -> Action:
+    return container_restarted(pod, reason="Error", exit_code=1, count=count, looping=looping)
+
+
+def _oom_looping(pod: str, *, count: int, ended_ago_s: float = 0.0) -> Action:
+    return container_restarted(
+        pod, reason="OOMKilled", exit_code=137, count=count, looping=True, ended_ago_s=ended_ago_s
+    )
+
+
+def _oom_killed(pod: str) -> Action:
+    return container_ended(pod, reason="OOMKilled", exit_code=137)
+
+
+def _before_the_kill() -> list[Step]:
+    return [
+        _step(3.0, "shop/web-1", "crashes and is restarted", _crashed("web-1", count=1), shows=_RESTART),
+        _step(3.2, "shop/web-1", "backs off", _back_off("web-1"), shows=_RESTART),
+        _step(4.0, "billing/report-1", "is created", pod_created("report-1", scheduled=False)),
+        _step(4.2, "billing/report-1", "fits no node", failed_scheduling("report-1"), shows=_PENDING),
+        _step(4.3, "billing/report-1", "hangs in Pending", pod_unschedulable("report-1"), shows=_PENDING),
+        _step(5.0, "shop/cart-1", "is OOM-killed", _oom_killed("cart-1"), shows=_OOM),
+        _step(
+            5.6, "shop/cart-1", "waits for its restart", _oom_looping("cart-1", count=1, ended_ago_s=0.6), shows=_OOM
+        ),
+        _step(6.2, "shop/cart-1", "backs off", _back_off("cart-1"), shows=_OOM),
+        _step(6.5, "search/query-1", "fails its readiness probe", _readiness("query-1"), shows=_PROBE),
+        _step(6.6, "search/query-1", "is not ready", pod_not_ready("query-1")),
+        _step(7.5, "billing/ledger-1", "restarts, and no Event says so", _crashed("ledger-1", count=1), shows=_RESTART),
+        _step(8.5, "shop/web-1", "backs off again", _back_off("web-1", count=2), shows=_RESTART),
+        _step(9.0, "search/query-1", "fails its probe again", _readiness("query-1", count=2), shows=_PROBE),
+        _step(9.5, "billing/report-1", "still fits no node", failed_scheduling("report-1", count=2), shows=_PENDING),
+        _step(10.0, "shop/cart-1", "backs off again", _back_off("cart-1", count=2), shows=_OOM),
+    ]
+
+
+def _after_the_kill() -> list[Step]:
+    return [
+        _step(11.1, "search/index-1", "is OOM-killed", _oom_killed("index-1"), shows=_OOM),
+        _step(11.2, "shop/orders-1", "crashes and is restarted", _crashed("orders-1", count=1), shows=_RESTART),
+        _step(11.3, "billing/invoice-1", "is created", pod_created("invoice-1")),
+        _step(11.5, "billing/invoice-1", "cannot pull its image", _image_back_off("invoice-1"), shows=_PENDING),
+        _step(11.6, "billing/invoice-1", "hangs in Pending", image_not_pulled("invoice-1"), shows=_PENDING),
+        _step(13.0, "search/query-2", "fails its liveness probe", _liveness("query-2"), shows=_PROBE),
+        _step(13.5, "search/query-2", "is killed for it", _killed_for_liveness("query-2"), shows=_RESTART),
+        _step(14.0, "search/query-2", "is restarted", _crashed("query-2", count=1), shows=_RESTART),
+        _step(15.0, "shop/web-1", "crashes again", _crashed("web-1", count=2, looping=True), shows=_RESTART),
+        _step(15.2, "shop/web-1", "backs off again", _back_off("web-1", count=3), shows=_RESTART),
+        _step(15.5, "search/query-1", "fails its probe again", _readiness("query-1", count=3), shows=_PROBE),
+        _step(16.0, "billing/report-1", "still fits no node", failed_scheduling("report-1", count=3), shows=_PENDING),
+        _step(16.2, "billing/invoice-1", "backs off again", _image_back_off("invoice-1", count=2), shows=_PENDING),
+        _step(16.5, "shop/cart-1", "is OOM-killed again", _oom_looping("cart-1", count=2), shows=_OOM),
+        _step(
+            17.0,
+            "search/index-1",
+            "waits for its restart",
+            _oom_looping("index-1", count=1, ended_ago_s=5.9),
+            shows=_OOM,
+        ),
+        _step(17.2, "search/index-1", "backs off", _back_off("index-1"), shows=_OOM),
+        _step(17.5, "billing/ledger-1", "restarts again", _crashed("ledger-1", count=2), shows=_RESTART),
+        _step(18.0, "shop/orders-1", "backs off", _back_off("orders-1"), shows=_RESTART),
+    ]
+
+
+DEMO: Final = Story(
+    hooks=HOOKS,
+    steps=tuple(sorted([*_opening(), *_before_the_kill(), *_after_the_kill()], key=lambda step: step.at_s)),
+    kill_at_s=11.0,
+)
