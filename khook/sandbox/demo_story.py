@@ -200,8 +200,6 @@ def _after_the_kill() -> list[Step]:
     ]
 
 
-DEMO: Final = Story(
-    hooks=HOOKS,
-    steps=tuple(sorted([*_opening(), *_before_the_kill(), *_after_the_kill()], key=lambda step: step.at_s)),
-    kill_at_s=11.0,
-)
+_STEPS = [*_opening(), *_before_the_kill(), *_after_the_kill()]
+
+DEMO: Final = Story(hooks=HOOKS, steps=tuple(sorted(_STEPS, key=lambda step: step.at_s)), kill_at_s=11.0)
