@@ -66,7 +66,8 @@ class ContainerFacts:
     """Of the running state."""
     latest: Termination | None = None
     seen_ooms: tuple[datetime | None, ...] = ()
-    seen_restarts: tuple[datetime, ...] = ()
+    seen_restarts: tuple[datetime | int, ...] = ()
+    """A restart that no time tells of is known by its count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +192,8 @@ def _container(before: ContainerFacts | None, status: ContainerStatus) -> Contai
     for ended in reversed(terminated):
         if ended.reason == OOM_KILLED:
             seen_ooms = _seen(seen_ooms, ended.finished_at)
-    restart_time = _restart_time(status)
-    if status.restart_count > known.restarts and restart_time is not None:
-        seen_restarts = _seen(seen_restarts, restart_time)
+    if status.restart_count > known.restarts:
+        seen_restarts = _seen(seen_restarts, _restart_time(status) or status.restart_count)
     return ContainerFacts(
         restarts=status.restart_count,
         running=running is not None,
@@ -241,7 +241,8 @@ def _restart_signals(
     for status in container_statuses(line):
         known = _known_container(before, status.name)
         restart_time = _restart_time(status)
-        if status.restart_count <= known.restarts or restart_time in known.seen_restarts:
+        fact = restart_time or status.restart_count
+        if status.restart_count <= known.restarts or fact in known.seen_restarts:
             continue
         last = status.last_state.terminated if status.last_state is not None else None
         yield _signal(
