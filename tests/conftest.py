@@ -1,0 +1,28 @@
+"""Fixtures that every folder of tests may use. Tests that need the real API server are marked `envtest` by it."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.real_apiserver import RealApiServer, find_binaries
+
+NO_BINARIES = "no kube-apiserver and etcd here: `make envtest` builds them, or set KUBEBUILDER_ASSETS"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "real_apiserver" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.envtest)
+
+
+@pytest.fixture(scope="session")
+def real_apiserver() -> Iterator[RealApiServer]:
+    """One server for the whole run; tests keep out of each other's way by namespaces of their own."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip(NO_BINARIES)
+    server = RealApiServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
