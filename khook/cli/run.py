@@ -1,0 +1,80 @@
+"""`khook run`: the controller, in a cluster or with a kubeconfig.
+
+The order at start matters and is measured: the metrics directory before anything counts, the forkserver in the
+main thread before the event loop, the loop last. A signal handler only asks to stop; a second signal exits at once.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import Mapping
+
+from khook import log, metrics, settings
+from khook.agents.tls import agent_tls
+from khook.kube.transports import NetworkTransports
+from khook.seams import SystemClock
+from khook.supervisor.credentials import load_credentials
+from khook.supervisor.process import Supervisor
+from khook.supervisor.server import Servers
+from khook.worker import entry
+from shards.forkserver import ForkserverLauncher
+from shards.launch import Launcher
+
+SECOND_SIGNAL_EXIT = 1
+
+
+def run(environ: Mapping[str, str] | None = None) -> None:
+    """Run until SIGTERM or SIGINT. Raises a KhookError with its exit code, SettingsError first of all."""
+    environ = os.environ if environ is None else environ
+    chosen = settings.load(environ)
+    log.configure(level=chosen.log_level, format=chosen.log_format)
+    log.register_secret(chosen.kagent_api_key.get_secret_value())
+    metrics.prepare_directory(chosen.multiproc_dir)
+    metrics.bind_slot("supervisor")
+    agent_tls(chosen.kagent_base_url, chosen.kagent_ca_file)  # a bad file is a bad setting, not a dead worker
+    launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
+    launcher.ensure_running()
+    asyncio.run(_supervise(chosen, launcher, environ))
+
+
+async def _supervise(chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str]) -> None:
+    instance = chosen.pod_name or socket.gethostname()
+    supervisor = Supervisor(
+        settings=chosen,
+        load_credentials=lambda: load_credentials(environ),
+        launcher=launcher,
+        clock=SystemClock(),
+        randomness=random.SystemRandom(),
+        transports=NetworkTransports(),
+        instance=instance,
+    )
+    _stop_on_signals(supervisor)
+    servers = Servers(exposition=metrics.exposition, ready=supervisor.ready)
+    try:
+        ports = await servers.start(metrics_port=chosen.metrics_port, health_port=chosen.health_port)
+        log.get("supervisor").info(
+            "khook started",
+            workers=chosen.workers.count,
+            because=chosen.workers.because.value,
+            metrics_port=ports[0],
+            health_port=ports[1],
+        )
+        await supervisor.run()
+    finally:
+        await servers.close()
+
+
+def _stop_on_signals(supervisor: Supervisor) -> None:
+    asked: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if asked:
+            os._exit(SECOND_SIGNAL_EXIT)
+        asked.append(number)
+        supervisor.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)

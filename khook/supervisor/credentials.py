@@ -1,0 +1,133 @@
+"""Credentials for the API server, from a kubeconfig or from the pod's service account.
+
+$KUBECONFIG wins, then the service account where there is one, then ~/.kube/config: controller-runtime's order. The
+official client reads the files (merging, relative paths, inline data); what it would do silently or through other
+programs is refused with the path to the line: no verification, exec plug-ins, auth providers, passwords, proxies.
+Only this module imports it, and only when it is needed: it costs 15 MiB.
+"""
+
+import ssl
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from khook.errors import SettingsError
+from khook.kube.credentials import Credentials, tls_context
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_REFUSED_USER: Final = {
+    "exec": "exec plug-ins are not supported in this version; use a token or a client certificate",
+    "auth-provider": "auth providers were removed from Kubernetes; use a token or a client certificate",
+    "password": "passwords were removed from Kubernetes; use a token or a client certificate",
+    "as": "impersonation is not supported",
+}
+_REFUSED_CLUSTER: Final = {
+    "insecure-skip-tls-verify": "the server's certificate is always verified; give its certificate-authority",
+    "proxy-url": "proxies are not supported",
+}
+
+
+def load_credentials(environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT) -> Credentials:
+    """Raises SettingsError with the path to each mistake."""
+    if explicit := environ.get("KUBECONFIG", "").strip():
+        credentials = _from_kubeconfig(explicit)
+    elif environ.get("KUBERNETES_SERVICE_HOST"):
+        credentials = _from_service_account(environ, service_account)
+    else:
+        credentials = _from_kubeconfig(str(Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"))
+    try:
+        tls_context(credentials)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError([f"KUBECONFIG: a certificate or key is not valid PEM: {error}"]) from error
+    return credentials
+
+
+def _from_service_account(environ: Mapping[str, str], service_account: Path) -> Credentials:
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+    from kubernetes.config.incluster_config import InClusterConfigLoader  # noqa: PLC0415
+
+    token_file = service_account / "token"
+    found = SimpleNamespace(api_key={})
+    try:
+        loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+            token_filename=str(token_file), cert_filename=str(service_account / "ca.crt"), environ=environ
+        )
+        loader.load_and_set(found)  # type: ignore[no-untyped-call]
+        ca_pem = Path(found.ssl_ca_cert).read_text()
+    except (ConfigException, OSError, ValueError) as error:
+        raise SettingsError([f"{service_account}: {error}"]) from error
+    namespace = service_account / "namespace"
+    return Credentials(
+        server=found.host,
+        ca_pem=ca_pem,
+        token_file=str(token_file),
+        namespace=namespace.read_text().strip() if namespace.is_file() else "",
+    )
+
+
+def _from_kubeconfig(paths: str) -> Credentials:
+    import yaml  # noqa: PLC0415
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+    from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger  # noqa: PLC0415
+
+    if not any(Path(path).expanduser().exists() for path in paths.split(":") if path):
+        raise SettingsError([f"KUBECONFIG: {paths}: no such file"])
+    try:
+        config = KubeConfigMerger(paths).config  # type: ignore[no-untyped-call]
+        # FileOrData writes inline certificates to files: into a directory of ours, read and gone.
+        with tempfile.TemporaryDirectory(prefix="khook-") as directory:
+            loader = KubeConfigLoader(  # type: ignore[no-untyped-call]
+                config, config_base_path=None, temp_file_path=directory
+            )
+            cluster, user, context = _chosen(config, loader.current_context)
+            _refuse(paths, cluster, user)
+            found = SimpleNamespace(api_key={}, host="", ssl_ca_cert=None, cert_file=None, key_file=None)
+            loader.load_and_set(found)  # type: ignore[no-untyped-call]
+            return _credentials(found, cluster=cluster, user=user, context=context)
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SettingsError([f"KUBECONFIG: {paths}: {error}"]) from error
+
+
+def _chosen(config: Any, current: Mapping[str, Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    """The cluster's and the user's node, and the context's content."""
+    context = current["context"]
+    cluster = config["clusters"].get_with_name(context["cluster"])["cluster"]
+    user = config["users"].get_with_name(context["user"], safe=True) if context.get("user") else None
+    return cluster, None if user is None else user["user"], context
+
+
+def _refuse(paths: str, cluster: Any, user: Any) -> None:
+    problems = [
+        f"KUBECONFIG: {paths}: {node.name}/{key}: {why}"
+        for node, refused in ((cluster, _REFUSED_CLUSTER), (user, _REFUSED_USER))
+        if node is not None
+        for key, why in refused.items()
+        if node.safe_get(key)
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _credentials(found: SimpleNamespace, *, cluster: Any, user: Any, context: Mapping[str, Any]) -> Credentials:
+    token_file = "" if user is None or user.safe_get("token") else user.safe_get("tokenFile") or ""
+    if token_file:
+        token_file = str(Path(user.path or ".").parent / token_file)
+    if not found.host.startswith(("http://", "https://")):
+        raise ValueError(f"{cluster.name}/server: {found.host!r} is no http or https URL")
+    return Credentials(
+        server=found.host,
+        ca_pem=_read(found.ssl_ca_cert),
+        token="" if token_file else found.api_key.get("BearerToken", "").removeprefix("Bearer ").strip(),
+        token_file=token_file,
+        client_cert_pem=_read(found.cert_file),
+        client_key_pem=_read(found.key_file),
+        tls_server_name=cluster.safe_get("tls-server-name") or "",
+        namespace=context.get("namespace") or "",
+    )
+
+
+def _read(path: str | None) -> str:
+    return "" if path is None else Path(path).read_text()

@@ -1,0 +1,218 @@
+"""The supervisor: Hooks become wishes to the pool, the pool's facts become health and metrics.
+
+It never sees an Event or a Pod. Start: listen on the two ports, start workers, watch Hooks. Stop, in this order:
+not ready, no new work, calls in flight end within the drain time, statuses flushed, workers exit, HTTP last.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from khook import log, messages, metrics
+from khook.errors import KhookError, PoolGaveUp
+from khook.kube import credentials as kube_credentials
+from khook.kube.client import KubeClient
+from khook.kube.credentials import Credentials
+from khook.kube.resources import HOOKS_METADATA, HookMetadata
+from khook.kube.watch import Watch
+from khook.seams import Clock, Transports
+from khook.settings import Settings
+from khook.supervisor.health import Health
+from khook.supervisor.hooks import HookIndex
+from shards.launch import Launcher
+from shards.policy import PoolLimits
+from shards.pool import Pool, PoolBroken, PoolView
+
+HEALTH_TICK_S: Final = 1.0
+EVEN_WEIGHT: Final = 1.0
+"""Every namespace counts the same until its load is measured."""
+
+
+class Supervisor:
+    """`shards.pool.Owner`. `run` returns after `stop`; raises PoolGaveUp when no slot can be kept running."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        load_credentials: Callable[[], Credentials],
+        launcher: Launcher,
+        clock: Clock,
+        randomness: random.Random,
+        transports: Transports,
+        instance: str,
+    ) -> None:
+        self._settings = settings
+        self._load_credentials = load_credentials
+        self._credentials = load_credentials()
+        self._clock = clock
+        self._instance = instance
+        self._log = log.get("supervisor")
+        self._health = Health()
+        self._stop = asyncio.Event()
+        self._reports: dict[str, tuple[float, messages.WorkerReport]] = {}
+        self._started: dict[str, int] = {}
+        self._ticked_at = clock.monotonic()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._client = KubeClient(
+            credentials=self._credentials, transports=transports, clock=clock, fresh=self._fresh_credentials
+        )
+        scopes: Iterable[str | None] = settings.watch_namespaces or (None,)
+        self._indexes = [HookIndex(wanted=self._wanted, changed=self._changed) for _ in scopes]
+        self._watches: list[Watch[HookMetadata]] = [
+            Watch(
+                client=self._client,
+                resource=HOOKS_METADATA,
+                namespace=scope,
+                sink=index,
+                clock=clock,
+                randomness=randomness,
+                log=self._log,
+                counters=metrics.WATCHES,
+            )
+            for scope, index in zip(scopes, self._indexes, strict=True)
+        ]
+        self._pool = Pool(
+            launcher=launcher,
+            owner=self,
+            clock=clock,
+            randomness=randomness,
+            slots=[f"w{number}" for number in range(settings.workers.count)],
+            virtual_nodes=settings.virtual_nodes,
+            limits=PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
+            log=log.get("pool"),
+        )
+
+    # What runs.
+
+    async def run(self) -> None:
+        pool = asyncio.create_task(self._pool.run())
+        others = [asyncio.create_task(watch.run()) for watch in self._watches]
+        others.append(asyncio.create_task(self._keep_health()))
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({pool, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
+            self._health.stopping = True
+            if pool not in done:
+                self._log.info("supervisor stopping", drain_s=self._settings.drain_s)
+                await self._pool.stop(drain_s=self._settings.drain_s)
+            await pool
+            for task in done - {pool, stop}:
+                task.result()
+        except PoolBroken as error:
+            raise PoolGaveUp(str(error)) from error
+        finally:
+            for task in (stop, *others, *self._asking):
+                task.cancel()
+            await asyncio.gather(stop, *others, *self._asking, return_exceptions=True)
+            await self._client.aclose()
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when it is done. Safe to call from a signal handler of the loop."""
+        self._health.stopping = True
+        self._stop.set()
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """The verdict and the body of `/readyz`."""
+        now_at = self._clock.monotonic()
+        self._health.hooks_synced = all(index.synced.is_set() for index in self._indexes)
+        errors = [watch.health.last_error for watch in self._watches if watch.health.last_error]
+        self._health.hooks_reason = f"hooks not listed yet: {errors[0]}" if errors else "hooks not listed yet"
+        return self._health.ready(now_at, hooks_deaf_s=max(watch.deaf_s(now_at) for watch in self._watches))
+
+    def view(self) -> PoolView:
+        return self._pool.view()
+
+    # Hooks.
+
+    def _wanted(self, _: frozenset[str]) -> None:
+        namespaces = {name for index in self._indexes for name in index.namespaces}
+        self._log.info("namespaces wanted", count=len(namespaces))
+        self._pool.want(dict.fromkeys(sorted(namespaces), EVEN_WEIGHT))
+        self._health.wanted(namespaces, now_at=self._clock.monotonic())
+
+    def _changed(self, namespace: str) -> None:
+        # Without an owner just now nobody needs telling: the next one reads the Hooks at its start.
+        self._pool.tell(namespace, messages.encode(messages.HooksChanged(namespace=namespace)))
+
+    # The pool's facts (shards.pool.Owner).
+
+    def welcome(self, slot: str) -> bytes:
+        settings = self._settings
+        return messages.encode(
+            messages.WorkerConfig(
+                credentials=kube_credentials.encode(self._credentials),
+                agents=messages.AgentConfig(
+                    base_url=settings.kagent_base_url,
+                    api_key=settings.kagent_api_key.get_secret_value(),
+                    ca_file=settings.kagent_ca_file,
+                    protocol=settings.kagent_protocol,
+                    timeout_s=settings.kagent_timeout_s,
+                    retry_attempts=settings.retry_attempts,
+                    retry_backoff_s=settings.retry_backoff_s,
+                    calls_per_worker=settings.calls_per_worker,
+                    calls_per_agent=settings.calls_per_agent,
+                ),
+                incidents=messages.IncidentConfig(
+                    cooldown_s=settings.cooldown.total_seconds(),
+                    resolve_after_s=settings.resolve_after.total_seconds(),
+                    max_signal_age_s=settings.max_signal_age.total_seconds(),
+                    stuck_pending_s=settings.stuck_pending.total_seconds(),
+                    agent_namespace=settings.agent_namespace,
+                    allowed_agent_namespaces=settings.allowed_agent_namespaces,
+                ),
+                instance=self._instance,
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+            )
+        )
+
+    def reported(self, slot: str, report: bytes) -> None:
+        self._reports[slot] = (self._clock.monotonic(), messages.decode_report(report))
+
+    def asked(self, slot: str, question: bytes) -> None:
+        messages.decode_question(question)
+        task = asyncio.create_task(self._answer_credentials(slot))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def died(self, slot: str, how: str) -> None:
+        self._reports.pop(slot, None)
+        metrics.slot_died(slot)
+        if not self._health.stopping:
+            metrics.worker_restarted(slot)
+
+    async def _answer_credentials(self, slot: str) -> None:
+        if (credentials := await self._fresh_credentials()) is not None:
+            encoded = kube_credentials.encode(credentials)
+            self._pool.tell_slot(slot, messages.encode(messages.FreshCredentials(credentials=encoded)))
+
+    async def _fresh_credentials(self) -> Credentials | None:
+        try:
+            # It reads files: short, and only after a 401.
+            self._credentials = self._load_credentials()
+        except KhookError as error:
+            self._log.error("credentials not loaded", reason=str(error))
+            return None
+        return self._credentials
+
+    # Health.
+
+    async def _keep_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_TICK_S)
+            self._take_reports()
+
+    def _take_reports(self) -> None:
+        """A namespace is live when it was started by the last tick and a heartbeat since does not say otherwise."""
+        view = self._pool.view()
+        by_slot: dict[str, list[str]] = {}
+        for name, key in view.keys.items():
+            if key.slot is not None and key.started and self._started.get(name) == key.epoch:
+                by_slot.setdefault(key.slot, []).append(name)
+        for slot, (reported_at, report) in self._reports.items():
+            if reported_at >= self._ticked_at:
+                self._health.reported(by_slot.get(slot, ()), report.not_live, now_at=reported_at)
+        self._started = {name: key.epoch for name, key in view.keys.items() if key.started}
+        self._ticked_at = self._clock.monotonic()

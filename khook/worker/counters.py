@@ -1,0 +1,17 @@
+"""What a worker counts, as the names that its rooms use; `khook.worker.process` binds them to metrics."""
+
+from typing import Protocol
+
+from khook.core.signal import EventType
+
+
+class CallCounters(Protocol):
+    def called(self, protocol: str, outcome: str, seconds: float) -> None:
+        """One attempt was answered, or failed."""
+        ...
+
+
+class EventCounters(Protocol):
+    def judged(self, event_type: EventType, verdict: str) -> None:
+        """One signal met one entry (or none): `verdict` out of a closed set."""
+        ...

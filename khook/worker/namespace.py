@@ -1,0 +1,370 @@
+"""One owned namespace: its Hooks, its two watches, and the way from a line to a call.
+
+Order of a start: read the Hooks and restore their rows (nothing acts before the dedup table is back), list the
+pods (an Event needs its pod), then the Events. A line becomes signals, each signal meets every Hook's table, and
+what fires goes to delivery. A Hook that gains an entry has the namespace looked at again for that entry alone.
+
+Invariant: everything here runs on the worker's one loop, and between two awaits a signal is judged whole.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from khook.core import pods as pod_rules
+from khook.core.classify import belongs_to_oom, wait_for_pod_line
+from khook.core.pods import PodFacts
+from khook.core.signal import EventLine, PodLine, PodUid, Signal, Source
+from khook.errors import Forbidden, KubeError
+from khook.kube.hooks import HookObject, HookRef
+from khook.kube.listing import list_into
+from khook.kube.resources import EVENTS, PODS, Resource
+from khook.kube.watch import Sink, Skip, Watch
+from khook.messages import NamespaceReport
+from khook.worker.delivery import Job
+from khook.worker.intake import EventIntake
+from khook.worker.parts import Parts
+from khook.worker.podbook import PodBook
+from khook.worker.status import StatusWriter
+from khook.worker.table import Audience, Fire, HookTable
+
+TEXT_WAIT_S: Final = 2.0
+"""A fire from pod status waits this long for the Event that tells the same in words."""
+POD_LINE_WAIT_S: Final = 2.0
+"""A restart Event waits this long for the pod line that may say OOMKilled."""
+READ_AGAIN_FIRST_S: Final = 0.8
+READ_AGAIN_MOST_S: Final = 30.0
+REPORT_FROM_S: Final = 75.0
+"""Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages(Generic[T]):
+    """A list's sink that is told of pages only."""
+
+    take: Callable[[Sequence[T]], None]
+
+    def list_started(self) -> None:
+        """Nothing is compared."""
+
+    def listed(self, objects: Sequence[T]) -> None:
+        self.take(objects)
+
+    def list_ended(self) -> None:
+        """Nothing is compared."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A restart Event that waits for its pod's line, for one table."""
+
+    signal: Signal
+    table: HookTable
+    audience: Audience | None
+    timer: asyncio.TimerHandle
+
+
+class OwnedNamespace:
+    """`run` until `stop`; `hooks_changed` and `tick` come from the worker."""
+
+    def __init__(self, name: str, *, parts: Parts) -> None:
+        self.name = name
+        self._parts = parts
+        self._log = parts.log.bind(namespace=name)
+        self._tables: dict[str, HookTable] = {}
+        self._held: dict[PodUid, list[_Held]] = {}
+        self._hooks_changed = asyncio.Event()
+        self._hooks_forbidden = False
+        self._started_at = parts.clock.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.Task[None]] = set()
+        self._pods = PodBook(now=parts.now, stuck_pending=parts.stuck_pending, on_signals=self._pod_seen)
+        self._intake = EventIntake(
+            namespace=name,
+            client=parts.client,
+            pods=self._pods,
+            now=parts.now,
+            max_signal_age=parts.rules.max_signal_age,
+            on_signal=self._event_said,
+            spawn=self._spawn,
+            randomness=parts.randomness,
+            counters=parts.events,
+            log=self._log,
+        )
+        self._pod_watch = self._watch(PODS, self._pods)
+        self._event_watch = self._watch(EVENTS, self._intake)
+
+    @property
+    def tables(self) -> Iterable[HookTable]:
+        return list(self._tables.values())
+
+    def start(self) -> None:
+        """Begin; what goes wrong from here on is tried again and shows in `report`."""
+        self._spawn(self._run())
+
+    async def _run(self) -> None:
+        await self._read_hooks(first=True)
+        self._spawn(self._pod_watch.run())
+        self._spawn(self._follow_hooks())
+        await self._pods.synced.wait()
+        self._spawn(self._event_watch.run())
+
+    async def stop(self, *, within_s: float, flush_s: float) -> None:
+        """Stop watching, let calls in flight end within `within_s`, write what is left to write."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for held in [held for waiting in self._held.values() for held in waiting]:
+            held.timer.cancel()
+        self._held.clear()
+        await self._parts.delivery.release(self.tables, within_s=within_s)
+        flushed = await asyncio.gather(*(table.writer.flush(flush_s) for table in self.tables))
+        if not all(flushed):
+            self._log.warning("status not flushed", hooks=flushed.count(False))
+        for table in self.tables:
+            table.writer.close()
+        # Not cancelled: a patch under way ends by its own timeout, and its answer no longer matters.
+
+    def hooks_changed(self) -> None:
+        self._hooks_changed.set()
+
+    # Hooks.
+
+    async def _follow_hooks(self) -> None:
+        while True:
+            await self._hooks_changed.wait()
+            self._hooks_changed.clear()
+            await self._read_hooks(first=False)
+
+    async def _read_hooks(self, *, first: bool) -> None:
+        wait_s = READ_AGAIN_FIRST_S
+        while True:
+            try:
+                hooks = await self._parts.hooks.list(self.name)
+            except KubeError as error:
+                self._hooks_forbidden = isinstance(error, Forbidden)
+                self._log.warning("hooks not read", status=error.status)
+                wait_s = await self._pause(wait_s)
+                continue
+            self._hooks_forbidden = False
+            break
+        for audience in self._take_hooks(hooks):
+            if not first:
+                self._spawn(self._look_again(audience))
+
+    def _take_hooks(self, hooks: Sequence[HookObject]) -> list[Audience]:
+        """Tables for these Hooks and no others; returns who has entries that have not seen the namespace yet."""
+        audiences = []
+        present = {hook["metadata"]["uid"] for hook in hooks}
+        for uid in [uid for uid in self._tables if uid not in present]:
+            self._drop(self._tables.pop(uid))
+        for hook in hooks:
+            uid = hook["metadata"]["uid"]
+            known = self._tables.get(uid)
+            table = self._open(hook) if known is None else known
+            was_suspended = known is not None and known.suspended
+            fresh = table.take(hook)
+            if known is None:
+                self._tables[uid] = table
+                self._resume(table, table.restore(hook.get("status") or {}))
+            table.writer.now()
+            if fresh:
+                audiences.append(Audience(table=table, entries=fresh))
+            if was_suspended and not table.suspended:
+                self._tell_levels(table)
+        return audiences
+
+    def _open(self, hook: HookObject) -> HookTable:
+        parts = self._parts
+        meta = hook["metadata"]
+        ref = HookRef(namespace=self.name, name=meta["name"], uid=meta["uid"])
+        table = HookTable(
+            ref=ref,
+            rules=parts.rules,
+            configure=parts.configure,
+            default_cooldown=parts.default_cooldown,
+            now=parts.now,
+            randomness=parts.randomness,
+            counters=parts.events,
+            audit=parts.audit,
+            log=self._log,
+        )
+        table.writer = StatusWriter(
+            ref=ref,
+            resource_version=meta["resourceVersion"],
+            written=hook.get("status") or {},
+            hooks=parts.hooks,
+            source=table.wanted_status,
+            clock=parts.clock,
+            randomness=parts.randomness,
+            log=self._log,
+        )
+        writing = asyncio.create_task(table.writer.run(), name=f"status {ref.key}")
+        self._writers.add(writing)
+        writing.add_done_callback(self._writers.discard)
+        return table
+
+    def _drop(self, table: HookTable) -> None:
+        """The Hook is gone: what was not sent is dropped, what was sent is left alone."""
+        self._log.info("hook deleted", hook=table.ref.key)
+        self._parts.delivery.forget(table)
+        table.writer.close()
+
+    def _resume(self, table: HookTable, fires: Iterable[Fire]) -> None:
+        for fire in fires:
+            self._log.info("call carried on", hook=table.ref.key, call_id=fire.call_id)
+            self._parts.delivery.submit(Job(table=table, key=fire.key, call_id=fire.call_id, found_after_crash=True))
+
+    def _tell_levels(self, table: HookTable) -> None:
+        """A state that lasts is a signal again once its Hook is no longer suspended."""
+        for pod in self._pods:
+            if (level := pod_rules.level_signal(pod)) is not None:
+                self._judge(table, level, pod, None)
+
+    async def _look_again(self, audience: Audience) -> None:
+        """List pods and Events once more, for new entries alone."""
+        await self._pods.synced.wait()
+
+        def pods_listed(lines: Sequence[PodLine]) -> None:
+            for line in lines:
+                pod, signals = pod_rules.observe(
+                    None, line, listed=True, now=self._parts.now(), stuck_pending=self._parts.stuck_pending
+                )
+                for signal in signals:
+                    self._judge(audience.table, signal, pod, audience)
+
+        def events_listed(lines: Sequence[EventLine]) -> None:
+            for event in lines:
+                self._intake.take(event, listed=True, audience=audience)
+
+        await self._list_once(PODS, pods_listed)
+        await self._list_once(EVENTS, events_listed)
+
+    async def _list_once(self, resource: Resource[T], listed: Callable[[Sequence[T]], None]) -> None:
+        """A LIST on its own, tried until it is whole: what it shows twice is stale the second time."""
+        wait_s = READ_AGAIN_FIRST_S
+        while True:
+            try:
+                await list_into(
+                    _Pages(listed),
+                    client=self._parts.client,
+                    resource=resource,
+                    namespace=self.name,
+                    skipped=lambda _: self._parts.watches.skipped(resource.name, Skip.MALFORMED),
+                )
+            except KubeError as error:
+                self._log.warning("list failed", resource=resource.name, status=error.status)
+                wait_s = await self._pause(wait_s)
+            else:
+                return
+
+    async def _pause(self, wait_s: float) -> float:
+        """Wait with jitter; returns the next wait."""
+        await asyncio.sleep(wait_s * (0.5 + self._parts.randomness.random() / 2))
+        return min(wait_s * 2, READ_AGAIN_MOST_S)
+
+    # Signals.
+
+    def _pod_seen(self, pod: PodFacts, signals: Iterable[Signal]) -> None:
+        for signal in signals:
+            for table in self._tables.values():
+                self._judge(table, signal, pod, None)
+        self._let_go(pod)
+
+    def _event_said(self, signal: Signal, audience: Audience | None) -> None:
+        pod = self._pods.get(signal.pod_uid)
+        tables = self._tables.values() if audience is None else (audience.table,)
+        for table in tables:
+            if table.waits_for_oom and wait_for_pod_line(signal, pod):
+                self._hold(signal, table, audience)
+            else:
+                self._judge(table, signal, pod, audience)
+
+    def _hold(self, signal: Signal, table: HookTable, audience: Audience | None) -> None:
+        timer = asyncio.get_running_loop().call_later(POD_LINE_WAIT_S, self._waited, signal.pod_uid)
+        held = _Held(signal, table, audience, timer)
+        self._held.setdefault(signal.pod_uid, []).append(held)
+
+    def _let_go(self, pod: PodFacts) -> None:
+        """The pod's line came: judge the Events that it makes clear."""
+        if (waiting := self._held.pop(pod.uid, None)) is None:
+            return
+        for held in waiting:
+            if wait_for_pod_line(held.signal, pod):
+                self._held.setdefault(pod.uid, []).append(held)
+            else:
+                held.timer.cancel()
+                self._judge(held.table, held.signal, pod, held.audience)
+
+    def _waited(self, uid: PodUid) -> None:
+        """The oldest Event of this pod has waited for its line long enough."""
+        waiting = self._held.get(uid)
+        if not waiting:
+            return
+        held = waiting.pop(0)
+        if not waiting:
+            del self._held[uid]
+        self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
+
+    def _judge(self, table: HookTable, signal: Signal, pod: PodFacts | None, audience: Audience | None) -> None:
+        judged = table.signal(
+            signal, pod, oom=belongs_to_oom(signal, pod), only=None if audience is None else audience.entries
+        )
+        for fire in judged.fires:
+            hold_s = TEXT_WAIT_S if signal.source is Source.POD else 0.0
+            self._parts.delivery.submit(Job(table=table, key=fire.key, call_id=fire.call_id, hold_s=hold_s))
+        for call_id in judged.texts:
+            self._parts.delivery.text_came(call_id)
+
+    # Time and truth.
+
+    def tick(self) -> None:
+        """Timers that are checked rather than set: stuck pods, resolving, expiring, lasting states."""
+        if not self._pods.synced.is_set():
+            return
+        self._pods.tick()
+        for table in self.tables:
+            table.show_forbidden(self._pod_watch.health.forbidden or self._event_watch.health.forbidden)
+            for row, entry in table.tick(self._pods.named):
+                pod = self._pods.named(row.resource_name)
+                if pod is not None and (level := pod_rules.level_signal(pod)) is not None:
+                    self._judge(table, level, pod, Audience(table=table, entries=frozenset({entry.identity})))
+
+    def report(self) -> NamespaceReport | None:
+        """None when both watches are live right now."""
+        now_at = self._parts.clock.monotonic()
+        watches = (self._pod_watch, self._event_watch)
+        started = all(watch.health.synced for watch in watches)
+        deaf_s = max(watch.deaf_s(now_at) for watch in watches) if started else now_at - self._started_at
+        forbidden = self._hooks_forbidden or any(watch.health.forbidden for watch in watches)
+        if started and deaf_s < REPORT_FROM_S and not forbidden:
+            return None
+        reason = next((watch.health.last_error for watch in watches if watch.health.last_error), "starting")
+        return NamespaceReport(namespace=self.name, deaf_s=deaf_s, live=started, forbidden=forbidden, reason=reason)
+
+    def _watch(self, resource: Resource[T], sink: Sink[T]) -> Watch[T]:
+        parts = self._parts
+        return Watch(
+            client=parts.client,
+            resource=resource,
+            namespace=self.name,
+            sink=sink,
+            clock=parts.clock,
+            randomness=parts.randomness,
+            log=self._log,
+            counters=parts.watches,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A defect of ours: the worker goes down with it, and its successor starts from what is written.
+            self._parts.broken(error)

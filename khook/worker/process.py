@@ -1,0 +1,226 @@
+"""One worker process: wires the real objects together and carries out the pool's grants and revokes.
+
+The only place in the worker that knows where its parts come from. A worker is told everything over the channel
+(settings, credentials); it reads no environment. What it cannot survive ends the process, and its successor in
+the slot starts from what stands in the Hooks' status.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from khook import log, messages, metrics
+from khook.agents.execute import ExecuteProtocol
+from khook.agents.tls import agent_tls
+from khook.core.configure import configure
+from khook.core.incident import IncidentRules
+from khook.core.signal import EventType
+from khook.kube import credentials as kube_credentials
+from khook.kube.audit import AuditTrail
+from khook.kube.client import KubeClient
+from khook.kube.credentials import Credentials
+from khook.kube.hooks import Hooks
+from khook.seams import Clock, Transports
+from khook.worker.delivery import Delivery, DeliveryLimits
+from khook.worker.namespace import OwnedNamespace
+from khook.worker.parts import Parts
+from shards.launch import Seat
+from shards.member import Member
+
+TICK_S: Final = 1.0
+PARK_WITHIN_S: Final = 3.0
+"""How long a namespace that is given up waits for calls in flight: a revoke is acknowledged within 5 s."""
+FLUSH_S: Final = 1.5
+"""For the last status writes of a namespace that is given up, and of a worker that stops."""
+CREDENTIALS_WAIT_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """What a worker takes from outside."""
+
+    clock: Clock
+    randomness: random.Random
+    transports: Transports
+
+
+class WorkerWork:
+    """`shards.member.Work`: a key is a namespace."""
+
+    def __init__(self, *, slot: str, seams: Seams, ask: Callable[[bytes], None]) -> None:
+        self._seams = seams
+        self._ask = ask
+        self._log = log.get("worker").bind(slot=slot)
+        self._namespaces: dict[str, OwnedNamespace] = {}
+        self._fresh: asyncio.Future[Credentials] | None = None
+        self._defect: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._parts: Parts | None = None
+        self._audit: AuditTrail | None = None
+
+    async def welcome(self, payload: bytes) -> None:
+        config = messages.decode_config(payload)
+        log.register_secret(config.agents.api_key)
+        self._parts = self._make_parts(config)
+        for work in (self._tick(), self._parts.audit.run()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def start(self, key: str, epoch: int) -> None:
+        assert self._parts is not None, "a grant follows the welcome"
+        self._log.info("namespace started", namespace=key, epoch=epoch)
+        namespace = self._namespaces[key] = OwnedNamespace(key, parts=self._parts)
+        namespace.start()
+
+    async def stop(self, key: str, epoch: int) -> None:
+        namespace = self._namespaces.pop(key, None)
+        if namespace is not None:
+            await namespace.stop(within_s=PARK_WITHIN_S, flush_s=FLUSH_S)
+            self._log.info("namespace stopped", namespace=key, epoch=epoch)
+
+    def told(self, payload: bytes) -> None:
+        match messages.decode_to_worker(payload):
+            case messages.HooksChanged(namespace=name):
+                if (namespace := self._namespaces.get(name)) is not None:
+                    namespace.hooks_changed()
+            case messages.FreshCredentials(credentials=encoded):
+                credentials = kube_credentials.decode(encoded)
+                if self._fresh is not None and not self._fresh.done():
+                    self._fresh.set_result(credentials)
+                elif self._parts is not None:
+                    self._parts.client.replace(credentials)
+
+    def report(self) -> bytes:
+        if self._defect is not None:
+            raise self._defect
+        found = (namespace.report() for namespace in self._namespaces.values())
+        return messages.encode(messages.WorkerReport(not_live=tuple(report for report in found if report)))
+
+    async def drain(self, drain_s: float) -> None:
+        within_s = max(0.0, drain_s - FLUSH_S - 1.0)
+        stops = (namespace.stop(within_s=within_s, flush_s=FLUSH_S) for namespace in self._namespaces.values())
+        await asyncio.gather(*stops)
+        self._namespaces.clear()
+        if self._parts is not None:
+            await self._parts.audit.flush(1.0)
+        for task in self._tasks:
+            task.cancel()
+        self._gauge(Counter())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            firing: Counter[EventType] = Counter()
+            for namespace in list(self._namespaces.values()):
+                namespace.tick()
+                for table in namespace.tables:
+                    firing.update(table.firing())
+            self._gauge(firing)
+
+    @staticmethod
+    def _gauge(firing: "Counter[EventType]") -> None:
+        for event_type in EventType:
+            metrics.active_events(event_type.value, firing[event_type])
+
+    def _make_parts(self, config: messages.WorkerConfig) -> Parts:
+        seams, incidents, agents = self._seams, config.incidents, config.agents
+        client = KubeClient(
+            credentials=kube_credentials.decode(config.credentials),
+            transports=seams.transports,
+            clock=seams.clock,
+            fresh=self._ask_for_credentials,
+        )
+        audit = AuditTrail(
+            client=client, clock=seams.clock, randomness=seams.randomness, instance=config.instance, log=self._log
+        )
+        default_cooldown = timedelta(seconds=incidents.cooldown_s)
+        return Parts(
+            clock=seams.clock,
+            now=client.server_now,
+            randomness=seams.randomness,
+            client=client,
+            hooks=Hooks(client),
+            delivery=self._make_delivery(agents, client),
+            audit=audit,
+            rules=IncidentRules(
+                resolve_after=timedelta(seconds=incidents.resolve_after_s),
+                max_signal_age=timedelta(seconds=incidents.max_signal_age_s),
+            ),
+            configure=partial(
+                configure,
+                default_cooldown=default_cooldown,
+                agent_namespace=incidents.agent_namespace,
+                allowed_agent_namespaces=incidents.allowed_agent_namespaces,
+            ),
+            default_cooldown=default_cooldown,
+            stuck_pending=timedelta(seconds=incidents.stuck_pending_s),
+            events=metrics.EVENTS,
+            watches=metrics.WATCHES,
+            broken=self._broken,
+            log=self._log,
+        )
+
+    def _make_delivery(self, agents: messages.AgentConfig, client: KubeClient) -> Delivery:
+        seams = self._seams
+        protocol = ExecuteProtocol(
+            base_url=agents.base_url,
+            api_key=agents.api_key,
+            transport=seams.transports.exact(tls=agent_tls(agents.base_url, agents.ca_file)),
+            clock=seams.clock,
+            read_timeout_s=agents.timeout_s,
+        )
+        return Delivery(
+            protocol=protocol,
+            limits=DeliveryLimits(
+                attempts=agents.retry_attempts,
+                back_off_s=agents.retry_backoff_s,
+                calls_per_worker=agents.calls_per_worker,
+                calls_per_agent=agents.calls_per_agent,
+            ),
+            clock=seams.clock,
+            now=client.server_now,
+            randomness=seams.randomness,
+            counters=metrics.CALLS,
+            log=log.get("kagent-api"),
+        )
+
+    async def _ask_for_credentials(self) -> Credentials | None:
+        """After a 401: the supervisor loads them afresh. None when it has nothing to say in time."""
+        if self._fresh is None or self._fresh.done():
+            self._fresh = asyncio.get_running_loop().create_future()
+            self._ask(messages.encode(messages.NeedCredentials()))
+        try:
+            async with asyncio.timeout(CREDENTIALS_WAIT_S):
+                return await asyncio.shield(self._fresh)
+        except TimeoutError:
+            return None
+
+    def _broken(self, error: BaseException) -> None:
+        if self._defect is None:
+            self._defect = error
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+
+
+async def serve(seat: Seat, *, seams: Seams) -> None:
+    """The whole life of a worker: until the pool stops it, or is gone."""
+    member: Member | None = None
+
+    def ask(payload: bytes) -> None:
+        if member is not None:
+            member.ask(payload)
+
+    with structlog.contextvars.bound_contextvars(slot=seat.slot):
+        work = WorkerWork(slot=seat.slot, seams=seams, ask=ask)
+        member = Member(seat, work=work, clock=seams.clock)
+        await member.run()

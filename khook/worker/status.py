@@ -1,0 +1,271 @@
+"""The single writer of one Hook's status.
+
+Claims are written at once, and while one patch is under way the claims that come share the next (group commit
+without a wait). Everything else is written at most once a second, and nothing when nothing changed. Each patch
+carries the Hook's uid and the resourceVersion that it was computed from; memory wins after a conflict.
+
+Invariant: `commit` answers WRITTEN only when the API server's own answer holds the call id in that state. So an
+older CRD, which prunes our fields and still answers 200, can never let a call through.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from khook.core import status as core_status
+from khook.core.incident import CallId, CallState
+from khook.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Throttled
+from khook.kube.hooks import HookRef, Hooks
+from khook.log import Log
+from khook.seams import Clock
+
+REPEAT_INTERVAL_S: Final = 1.0
+"""Repeats of an incident cost at most this many seconds' worth of one write each."""
+REFUSED_FOR_S: Final = 15.0
+"""403 or 422 for this long ends the claims that wait: RBAC or the CRD will not let us write."""
+CLAIM_FOR_S: Final = 15 * 60.0
+"""How long a claim is tried while the API server does not answer."""
+BACK_OFF_FIRST_S: Final = 0.5
+BACK_OFF_MOST_S: Final = 10.0
+
+
+class Commit(StrEnum):
+    """What became of a claim."""
+
+    WRITTEN = "written"
+    PRUNED = "pruned"
+    """The CRD is older than our fields."""
+    DROPPED = "dropped"
+    """The Hook is gone, or another object has its name now."""
+    REFUSED = "refused"
+    GAVE_UP = "gave_up"
+
+
+@dataclass(slots=True)
+class _Claim:
+    call_id: CallId
+    state: CallState
+    asked_at: float
+    answer: asyncio.Future[Commit]
+
+
+class StatusWriter:
+    """`source` renders the status that memory wants right now; it is asked again before each patch."""
+
+    def __init__(
+        self,
+        *,
+        ref: HookRef,
+        resource_version: str,
+        written: dict[str, Any],
+        hooks: Hooks,
+        source: Callable[[], dict[str, Any]],
+        clock: Clock,
+        randomness: random.Random,
+        log: Log,
+    ) -> None:
+        self._ref = ref
+        self._resource_version = resource_version
+        self._held = written
+        """The status as the API server holds it, by its last answer."""
+        self._asked: dict[str, Any] | None = written
+        """The status that was last asked for and answered; None asks again whatever it holds."""
+        self._hooks = hooks
+        self._source = source
+        self._clock = clock
+        self._randomness = randomness
+        self._log = log
+        self._claims: list[_Claim] = []
+        self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._wrote_at = clock.monotonic() - REPEAT_INTERVAL_S
+        self._refused_since_at: float | None = None
+        self._failures = 0
+        self._gone = False
+        self._closing = asyncio.Event()
+        self.outdated = False
+        """The CRD pruned a claim: shown as `CRDOutdated` until one survives."""
+
+    def changed(self) -> None:
+        """Memory moved: write within a second."""
+        self._settled.clear()
+        self._wake.set()
+
+    def now(self) -> None:
+        """Memory moved in a way that somebody waits to see: write at once."""
+        self.changed()
+        self._urgent.set()
+
+    async def commit(self, call_id: CallId, state: CallState) -> Commit:
+        """Wait until the API server's answer holds `call_id` in `state`, or say why it never will."""
+        if self._gone or self._closing.is_set():
+            return Commit.DROPPED
+        claim = _Claim(call_id, state, self._clock.monotonic(), asyncio.get_running_loop().create_future())
+        self._claims.append(claim)
+        self.now()
+        return await claim.answer
+
+    async def flush(self, within_s: float) -> bool:
+        """Write what memory wants, now. False: it could not be written in time."""
+        self.now()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End `run` after the patch under way; the object is another owner's, or gone."""
+        self._closing.set()
+        self._wake.set()
+        self._urgent.set()
+        self._answer_all(Commit.DROPPED)
+
+    async def run(self) -> None:
+        """Write until closed. Never cancelled from outside: a cancelled patch would cost its connection."""
+        while not self._closing.is_set() and not self._gone:
+            await self._wake.wait()
+            await self._space_out()
+            self._wake.clear()
+            self._urgent.clear()
+            if self._closing.is_set():
+                break
+            await self._write()
+        self._settled.set()
+
+    async def _space_out(self) -> None:
+        wait_s = self._wrote_at + REPEAT_INTERVAL_S - self._clock.monotonic()
+        if wait_s <= 0 or self._urgent.is_set():
+            return
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._urgent.wait()
+        except TimeoutError:
+            return
+
+    async def _write(self) -> None:
+        self._settled.clear()
+        covered = list(self._claims)
+        wanted = self._source()
+        if self._asked is None or core_status.changed(self._asked, wanted):
+            self._wrote_at = self._clock.monotonic()
+            try:
+                answer = await self._hooks.patch_status(self._ref, self._resource_version, wanted)
+            except KubeError as error:
+                await self._after(error)
+                return
+            self._failures = 0
+            self._refused_since_at = None
+            self._take(answer)
+            # Also where the server kept less (an older CRD prunes): the same is not asked for twice.
+            self._asked = wanted
+        self._judge(covered)
+        self._mark_settled()
+
+    def _take(self, hook: dict[str, Any]) -> None:
+        self._resource_version = hook["metadata"]["resourceVersion"]
+        self._held = hook.get("status") or {}
+
+    def _mark_settled(self) -> None:
+        if not self._wake.is_set():
+            self._settled.set()
+
+    async def _after(self, error: KubeError) -> None:
+        match error:
+            case Conflict():
+                await self._read_again()
+            case NotFound():
+                self._drop()
+            case Invalid() | Forbidden():
+                await self._refused(error)
+            case Throttled():
+                await self._pause(error.retry_after_s)
+            case _:
+                await self._pause(self._back_off_s())
+
+    async def _read_again(self) -> None:
+        try:
+            hook = await self._hooks.get(self._ref)
+        except NotFound:
+            self._drop()
+            return
+        except KubeError:
+            await self._pause(self._back_off_s())
+            return
+        if hook["metadata"]["uid"] != self._ref.uid:
+            self._drop()
+            return
+        self._take(hook)
+        self._asked = None
+        self.now()
+
+    async def _refused(self, error: KubeError) -> None:
+        now_at = self._clock.monotonic()
+        if self._refused_since_at is None:
+            self._refused_since_at = now_at
+            self._log.error("hook status refused", hook=self._ref.key, status=error.status)
+        if now_at - self._refused_since_at >= REFUSED_FOR_S or not self._claims:
+            # Nobody waits, or it has been refused for long enough: shown in the log, tried again at the next change.
+            self._answer_all(Commit.REFUSED)
+            self._refused_since_at = None
+            self._settled.set()
+            return
+        await self._pause(self._back_off_s())
+
+    async def _pause(self, wait_s: float) -> None:
+        for claim in [c for c in self._claims if self._clock.monotonic() - c.asked_at >= CLAIM_FOR_S]:
+            self._end(claim, Commit.GAVE_UP)
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
+        except TimeoutError:
+            self.now()
+
+    def _back_off_s(self) -> float:
+        self._failures += 1
+        ceiling = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2 ** min(self._failures - 1, 10))
+        return float(ceiling * (0.5 + self._randomness.random() / 2))
+
+    def _judge(self, covered: list[_Claim]) -> None:
+        wanted = self._source()
+        for claim in covered:
+            if _state_of(self._held, claim.call_id) == claim.state:
+                self.outdated = False
+                self._end(claim, Commit.WRITTEN)
+            elif _state_of(wanted, claim.call_id) != claim.state:
+                # Memory itself moved on while the patch was under way (entry deleted, Hook suspended).
+                self._end(claim, Commit.DROPPED)
+            else:
+                self.outdated = True
+                self._end(claim, Commit.PRUNED)
+
+    def _answer_all(self, commit: Commit) -> None:
+        for claim in list(self._claims):
+            self._end(claim, commit)
+
+    def _end(self, claim: _Claim, commit: Commit) -> None:
+        self._claims.remove(claim)
+        if not claim.answer.done():
+            claim.answer.set_result(commit)
+
+    def _drop(self) -> None:
+        self._gone = True
+        self._answer_all(Commit.DROPPED)
+        self._settled.set()
+
+
+def _state_of(status: dict[str, Any], call_id: CallId) -> str | None:
+    """The state in which a status holds a call, whatever else is in it."""
+    rows = status.get("activeEvents")
+    for row in rows if isinstance(rows, list) else ():
+        call = row.get("call") if isinstance(row, dict) else None
+        if isinstance(call, dict) and call.get("id") == call_id:
+            state = call.get("state")
+            return state if isinstance(state, str) else None
+    return None
