@@ -1,0 +1,268 @@
+"""Logs: one JSON object a line on stderr, or text for people; constant event names, values under registered keys.
+
+`Key` is the registry: what is not in it is not logged, because a key nobody thought about is how event text, prompts
+and tokens get into logs. In tests an unregistered key is an error, in production it is dropped and its name shown.
+Values that were registered as secret are blotted out wherever they turn up, in tracebacks too; every value, and the
+line, has a bound. Names of loggers: the room that speaks (`worker`, `pool`, `leader`), and `kagent-api` for every
+request to an agent.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from enum import StrEnum
+from typing import Any, Final, TextIO
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+MAX_VALUE_CHARS: Final = 1024
+"""Longer values are somebody's text, and their beginning tells enough."""
+MAX_TRACEBACK_CHARS: Final = 8192
+"""A traceback's end says where it happened, so its beginning is cut."""
+MAX_ITEMS: Final = 20
+MAX_LINE_CHARS: Final = 16_384
+"""What container runtimes keep in one piece (containerd's and CRI-O's 16 KiB)."""
+MIN_SECRET_CHARS: Final = 6
+"""Blotting out a shorter string would tear holes into every line and hide nothing."""
+
+Log = FilteringBoundLogger
+"""What `get` gives; the type that parts ask for."""
+
+_BLOT: Final = "[redacted]"
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+class Key(StrEnum):
+    """Every key that a log line may have."""
+
+    # Put there by this module.
+    EVENT = "event"
+    LEVEL = "level"
+    LOGGER = "logger"
+    TIMESTAMP = "timestamp"
+    EXCEPTION = "exception"
+    DROPPED_KEYS = "dropped_keys"
+    TRUNCATED = "truncated"
+
+    # Who and what.
+    AGENT = "agent"
+    CALL_ID = "call_id"
+    ENTRY = "entry"
+    EVENT_TYPE = "event_type"
+    GENERATION = "generation"
+    HOOK = "hook"
+    KEY = "key"
+    NAMESPACE = "namespace"
+    PID = "pid"
+    PROTOCOL = "protocol"
+    RESOURCE = "resource"
+    SLOT = "slot"
+    TASK_ID = "task_id"
+    UID = "uid"
+
+    # What was decided, and why.
+    ACTION = "action"
+    BECAUSE = "because"
+    CAUSE = "cause"
+    ERROR = "error"
+    EXIT_CODE = "exit_code"
+    HOW = "how"
+    OUTCOME = "outcome"
+    PATH = "path"
+    PROBLEM = "problem"
+    PROBLEMS = "problems"
+    REASON = "reason"
+    SIGNAL = "signal"
+    STATE = "state"
+    STATUS = "status"
+    VERDICT = "verdict"
+    WHY = "why"
+
+    # How much and how long.
+    ATTEMPT = "attempt"
+    ATTEMPTS = "attempts"
+    COUNT = "count"
+    DEATHS = "deaths"
+    DRAIN_S = "drain_s"
+    EPOCH = "epoch"
+    HOOKS = "hooks"
+    LAG_S = "lag_s"
+    LATE_S = "late_s"
+    NAMESPACES = "namespaces"
+    RETRY_IN_S = "retry_in_s"
+    RESTARTS = "restarts"
+    SECONDS = "seconds"
+    SIZE_BYTES = "size_bytes"
+    WITHIN_S = "within_s"
+    WORKERS = "workers"
+
+    # Where.
+    ADDRESS = "address"
+    DIRECTORY = "directory"
+    DIGEST = "digest"
+    HEALTH_PORT = "health_port"
+    METRICS_PORT = "metrics_port"
+    SERVER = "server"
+    VERSION = "version"
+
+    # Of a library's own log.
+    LIBRARY = "library"
+    DETAIL = "detail"
+
+
+_KEYS: Final = frozenset(key.value for key in Key)
+_NAME: Final = "logger_name"
+"""`logger` as structlog lets us carry it: its own functions have an argument of that name."""
+
+
+class UnknownKey(Exception):
+    """A log call used a key that is not in `Key`; raised where `configure` was told to be strict."""
+
+
+class _Secrets:
+    """What must never be shown: the values themselves and how JSON writes them."""
+
+    def __init__(self) -> None:
+        self._texts: tuple[str, ...] = ()
+
+    def add(self, value: str) -> None:
+        if len(value) >= MIN_SECRET_CHARS:
+            texts = {*self._texts, value, orjson.dumps(value).decode()[1:-1], repr(value)[1:-1]}
+            self._texts = tuple(sorted(texts, key=lambda text: (-len(text), text)))
+
+    def blot(self, text: str) -> str:
+        for secret in self._texts:
+            if secret in text:
+                text = text.replace(secret, _BLOT)
+        return text
+
+
+_SECRETS: Final = _Secrets()
+
+
+def register_secret(value: str) -> None:
+    """From now on `value` is shown nowhere in a log line of this process, old values included."""
+    _SECRETS.add(value)
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """A logger; may be made before `configure`, which still decides how it writes."""
+    logger: FilteringBoundLogger = structlog.get_logger(**{_NAME: name})
+    return logger
+
+
+def configure(level: str, format: str, *, stream: TextIO | None = None, strict: bool = False) -> None:  # noqa: A002 - as the setting is called
+    """How this process logs from now on. `strict`: an unregistered key raises UnknownKey instead of being dropped."""
+    out = sys.stderr if stream is None else stream
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _name_logger,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key=Key.TIMESTAMP.value),
+            structlog.processors.format_exc_info,
+            _refuse_unknown_keys if strict else _drop_unknown_keys,
+            _bound_values,
+            *_renderers(format, out),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    _adopt_libraries()
+
+
+def _renderers(format: str, out: TextIO) -> list[Processor]:  # noqa: A002
+    if format == "json":
+        return [_in_order, structlog.processors.JSONRenderer(serializer=_json), _blot_line]
+    console = structlog.dev.ConsoleRenderer(
+        colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key=Key.TIMESTAMP.value
+    )
+    return [console, _blot_line]
+
+
+def _name_logger(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event[Key.LOGGER.value] = event.pop(_NAME, "khook")
+    return event
+
+
+def _drop_unknown_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    unknown = sorted(event.keys() - _KEYS)
+    for name in unknown:
+        del event[name]
+    if unknown:
+        event[Key.DROPPED_KEYS.value] = unknown
+    return event
+
+
+def _refuse_unknown_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if unknown := sorted(event.keys() - _KEYS):
+        raise UnknownKey(f"{', '.join(unknown)}: register in khook.log.Key")
+    return event
+
+
+def _bound_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Secrets are blotted out before a value is cut: half a secret would be found by nobody."""
+    return {name: _traceback(value) if name == Key.EXCEPTION else _bounded(value) for name, value in event.items()}
+
+
+def _bounded(value: object) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            text = "".join(one if one.isprintable() else "�" for one in _SECRETS.blot(str(value)[: 1 << 20]))
+            return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"
+        case Mapping():
+            return {_bounded(str(name)): _bounded(one) for name, one in list(value.items())[:MAX_ITEMS]}
+        case list() | tuple():
+            return [_bounded(one) for one in value[:MAX_ITEMS]]
+        case _:
+            return _bounded(str(value))
+
+
+def _traceback(value: object) -> str:
+    text = _SECRETS.blot(str(value))
+    return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS:]
+
+
+_FIRST: Final = (Key.TIMESTAMP.value, Key.LEVEL.value, Key.LOGGER.value, Key.EVENT.value)
+
+
+def _in_order(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    first = {name: event[name] for name in _FIRST if name in event}
+    return first | {name: value for name, value in event.items() if name not in first}
+
+
+def _json(event: MutableMapping[str, Any], **_: Any) -> str:
+    """One line; where it would be too long, the values go and the event stays."""
+    line = orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode()
+    if len(line) <= MAX_LINE_CHARS:
+        return line
+    short = {name: event[name] for name in _FIRST if name in event} | {Key.TRUNCATED.value: True}
+    return orjson.dumps(short).decode()
+
+
+def _blot_line(_: Any, __: str, line: Any) -> str:
+    """Once more, for what only rendering put together."""
+    return _SECRETS.blot(str(line))
+
+
+class _Adopted(logging.Handler):
+    """What libraries log (asyncio's "Task exception was never retrieved") in our form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write = _library.error if record.levelno >= logging.ERROR else _library.warning
+        write("a library logged", library=record.name, detail=record.getMessage(), exc_info=record.exc_info)
+
+
+_library: Final = get("library")
+
+
+def _adopt_libraries() -> None:
+    """From warnings up, whatever our own level: at debug level HTTP libraries write headers."""
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if not isinstance(one, _Adopted)]
+    root.addHandler(_Adopted(level=logging.WARNING))
