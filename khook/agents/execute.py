@@ -10,7 +10,7 @@ It talks to the transport and not to an `httpx.AsyncClient`: no cookies, no redi
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -31,13 +31,14 @@ from khook.agents.outcome import (
     OutcomeReason,
     Progress,
 )
+from khook.core.text import plain
 from khook.seams import Clock
 
 CONNECT_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 10.0
 
-# A worker has at most 64 calls under way and httpx's pool 100 connections, so nobody waits for one. Should a smaller
-# pool be configured, this wait is before anything is sent: the attempt failed, and sending again is safe.
+# A worker has at most 64 calls under way (KHOOK_CALLS_PER_WORKER) and the transport 256 connections, so nobody waits
+# for one. Where more calls are allowed, this wait is before anything is sent: sending again is safe.
 POOL_TIMEOUT_S: Final = 1.0
 
 # The answer is read for its first KiB; an endless one must neither fill the memory nor hold the slot.
@@ -237,13 +238,19 @@ class ExecuteProtocol:
         body = bytearray()
         deadline_at = self._clock.monotonic() + self._read_timeout_s
         try:
-            async for chunk in response.aiter_raw():
+            async for chunk in _raw(response):
                 body += chunk
                 if len(body) >= MAX_ANSWER_BYTES or self._clock.monotonic() >= deadline_at:
                     break
         except httpx.TransportError:
             return b""
         return bytes(body[:MAX_ANSWER_BYTES])
+
+
+def _raw(response: httpx.Response) -> AsyncIterable[bytes]:
+    """The stream itself, as it came: `Response` would unpack it, and refuses one that was given to it whole."""
+    assert isinstance(response.stream, AsyncIterable)
+    return response.stream
 
 
 def _outcome(
@@ -268,14 +275,13 @@ def _outcome(
 
 
 def _result(answer: _Answer) -> str:
-    """The answer's text without control or bidi characters, cut to what a status keeps."""
+    """The answer's text as one line without control or bidi characters, cut to what a status keeps."""
     text = answer.body.decode("utf-8", "replace")
     if "content-encoding" in answer.headers:
         return ""  # compressed although we asked for identity: not text
     parsed = _json_object(answer.body)
     text = next((value for name in RESULT_FIELDS if isinstance(value := parsed.get(name), str)), text)
-    shown = "".join(c for c in text[: 4 * MAX_RESULT_BYTES] if c.isprintable() or c in "\n\t").strip()
-    return shown.encode()[:MAX_RESULT_BYTES].decode("utf-8", "ignore")
+    return plain(text.strip(), max_bytes=MAX_RESULT_BYTES)
 
 
 def _retry_after_s(answer: _Answer, now: datetime) -> float | None:

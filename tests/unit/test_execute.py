@@ -65,6 +65,11 @@ def attempt(transport: Scripted, *, request: AgentRequest = REQUEST, base_url: s
     return run(main())
 
 
+def test_an_answer_that_a_transport_gives_whole_is_read_too() -> None:
+    outcome = attempt(Scripted(httpx.Response(200, content=b'{"result": "two\nlines"}'.replace(b"\n", b"\\n"))))
+    assert (outcome.kind, outcome.result) == (OutcomeKind.ACCEPTED, "two lines")
+
+
 def status(code: int, *, headers: dict[str, str] | None = None, body: bytes = b"") -> httpx.Response:
     return httpx.Response(code, headers=headers, stream=httpx.ByteStream(body))
 
@@ -388,7 +393,7 @@ def test_a_draining_worker_sees_that_the_request_is_out_while_it_waits() -> None
 
 
 def test_a_full_pool_fails_the_attempt_before_anything_is_sent() -> None:
-    """Our 64 calls fit httpx's 100 connections; this is what a smaller pool would do."""
+    """Our 64 calls fit the transport's connections; this is what a smaller pool would do."""
 
     async def main() -> tuple[Outcome, Progress]:
         release = asyncio.Event()
