@@ -88,4 +88,4 @@ def _fit(events: Sequence[Json]) -> None:
     for call in sorted(with_result, key=lambda call: str(call.get("endedTime"))):
         if over <= 0:
             return
-        over -= len(orjson.dumps(call.pop("result")))
+        over -= len(orjson.dumps({"result": call.pop("result")})) - 1
