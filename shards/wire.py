@@ -160,8 +160,3 @@ class FrameSplitter:
             start = body_at + size
         del self._buffer[:start]
         return bodies
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of a frame that is not complete; above 0 at the end of the stream means that it was cut."""
-        return len(self._buffer)
