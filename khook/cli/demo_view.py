@@ -1,0 +1,160 @@
+"""What `khook demo` shows: a live table on a terminal, plain lines in a pipe, and the summary at its end.
+
+All of it is made from a `Scene`: the log's account of workers, the incidents in the Hooks' status, the calls in the
+agents' record. The summary is computed from that record against the story and from nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from khook.cli.demo_log import Told
+from khook.errors import EXIT_OK, EXIT_UNEXPECTED
+from khook.sandbox.kagent import Run
+from khook.sandbox.story import Verdict
+
+PROMPT_CHARS: Final = 72
+"""As much of a prompt as fits beside the other columns of a wide terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One moment."""
+
+    at_s: float
+    words: Sequence[str]
+    """What has happened in the cluster so far, oldest first."""
+    told: Told
+    hooks: Sequence[Mapping[str, Any]]
+    runs: Sequence[Run]
+    dead: str
+    """The slot whose worker was killed and is not back yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How it went, and so the exit code."""
+
+    verdict: Verdict
+    incidents: int
+    calls: int
+    killed: str
+    came_back: bool
+    """The killed worker's slot was filled again."""
+    khook_exit: int | None
+    """None: it still runs (--keep)."""
+
+    @property
+    def exit_code(self) -> int:
+        well = self.verdict.clean and self.came_back and self.khook_exit in (None, 0)
+        return EXIT_OK if well else EXIT_UNEXPECTED
+
+
+def summary(ending: Ending) -> list[str]:
+    """The last lines. What was lost, repeated or called for no reason is named."""
+    verdict = ending.verdict
+    back = "came back" if ending.came_back else "did NOT come back"
+    lines = [
+        f"incidents {ending.incidents}, calls {ending.calls}, "
+        f"lost {len(verdict.lost)}, repeated {len(verdict.repeated)}",
+        f"worker {ending.killed} was killed with SIGKILL and {back}",
+    ]
+    lines += [f"LOST: {one}" for one in verdict.lost]
+    lines += [f"REPEATED: {one}" for one in verdict.repeated]
+    lines += [f"UNEXPECTED: {one}" for one in verdict.unexpected]
+    if ending.khook_exit not in (None, 0):
+        lines.append(f"khook run ended with exit code {ending.khook_exit}")
+    return lines
+
+
+class View:
+    """Shows scenes. Use as a context manager; `say` prints one line above whatever is live."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._words_said = 0
+        self._calls_said = 0
+
+    def __enter__(self) -> "View":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, scene: Scene) -> None:
+        if self._live:
+            self._live.update(_drawn(scene), refresh=True)
+            return
+        for words in scene.words[self._words_said :]:
+            self.say(f"{scene.at_s:5.1f} s  {words}")
+        for run in scene.runs[self._calls_said :]:
+            self.say(f"{scene.at_s:5.1f} s  {_asked(run)}")
+        self._words_said, self._calls_said = len(scene.words), len(scene.runs)
+
+
+def _asked(run: Run) -> str:
+    what = run.context
+    return (
+        f'{run.agent} is asked about {what["namespace"]}/{what["resourceName"]} ({what["eventName"]}): "{_short(run)}"'
+    )
+
+
+def _short(run: Run) -> str:
+    prompt = " ".join(run.prompt.split())
+    return prompt if len(prompt) <= PROMPT_CHARS else prompt[: PROMPT_CHARS - 1] + "…"
+
+
+def _drawn(scene: Scene) -> Group:
+    return Group(_workers(scene), _incidents(scene), _calls(scene))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", expand=True)
+    for column in columns:
+        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    return table
+
+
+def _workers(scene: Scene) -> Table:
+    last = scene.words[-1] if scene.words else "starting"
+    table = _table(f"{scene.at_s:.1f} s: {last}", "worker", "pid", "started", "namespaces")
+    for slot, pid in sorted(scene.told.pids.items()):
+        shown_pid = "[red]killed[/red]" if slot == scene.dead else str(pid)
+        table.add_row(slot, shown_pid, str(scene.told.lives[slot]), " ".join(scene.told.namespaces(slot)))
+    return table
+
+
+def _incidents(scene: Scene) -> Table:
+    table = _table("incidents", "hook", "event type", "resource", "status", "signals", "agent", "call")
+    for hook in scene.hooks:
+        name = f"{hook['metadata']['namespace']}/{hook['metadata']['name']}"
+        for row in hook.get("status", {}).get("activeEvents", []):
+            call = row.get("call", {})
+            table.add_row(
+                name,
+                row["eventType"],
+                row["resourceName"],
+                row["status"],
+                str(row.get("count", "")),
+                row.get("agent", ""),
+                " ".join(filter(None, (call.get("state", ""), call.get("reason", "")))),
+            )
+    return table
+
+
+def _calls(scene: Scene) -> Table:
+    table = _table("calls", "agent", "about", "prompt")
+    for run in scene.runs:
+        table.add_row(run.agent, f"{run.context['namespace']}/{run.context['resourceName']}", f"{_short(run)}")
+    return table
