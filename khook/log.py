@@ -69,6 +69,7 @@ class Key(StrEnum):
     ERROR = "error"
     EXIT_CODE = "exit_code"
     HOW = "how"
+    NEXT = "next"
     OUTCOME = "outcome"
     PATH = "path"
     PROBLEM = "problem"

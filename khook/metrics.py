@@ -11,8 +11,10 @@ it asks for its value class when a labelled child is made, and no metric here is
 Labels are closed sets: never a pod, a Hook, a namespace or an agent.
 """
 
+import atexit
 import os
 import re
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable
@@ -160,17 +162,23 @@ def worker_restarted(slot: str) -> None:
 def prepare_directory(path: str | None) -> Path:
     """The supervisor's first step: the directory of all slots, without what an earlier run left behind.
 
-    None: a fresh temporary directory, which the caller removes at its end. Only metrics files are wiped, whatever
-    else the directory holds. Raises SettingsError where it cannot be used.
+    None: a fresh temporary directory, gone when this process ends. Only metrics files are wiped, whatever else the
+    directory holds. Raises SettingsError where it cannot be used.
     """
     try:
-        directory = Path(path).absolute() if path else Path(tempfile.mkdtemp(prefix="khook-metrics-"))
+        directory = Path(path).absolute() if path else _fresh_directory()
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.glob("*.db"):
             old.unlink()
     except OSError as error:
         raise SettingsError([f"{DIRECTORY_VARIABLE}: {path} cannot be used: {error.strerror}"]) from None
     os.environ[DIRECTORY_VARIABLE] = str(directory)
+    return directory
+
+
+def _fresh_directory() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="khook-metrics-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
 
 
@@ -188,6 +196,8 @@ def bind_slot(slot: str, *, directory: Path | None = None) -> None:
 
 def slot_died(slot: str) -> None:
     """Takes the gauges of a dead worker away; after its death is certain and before its successor starts."""
+    if not _VALUES.slot:
+        return  # this process counts in its own memory: there are no files
     mark_process_dead(slot)  # type: ignore[no-untyped-call]
 
 

@@ -24,7 +24,7 @@ from khook.core.incident import (
 )
 from khook.core.match import Entry
 from khook.core.rowjson import row_bytes
-from khook.core.signal import EventType, Signal
+from khook.core.signal import EventType, Signal, Source
 from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.text import plain
 from khook.core.verdict import window_end
@@ -66,6 +66,18 @@ def apply(
     if call is not None:
         return replace(row, agent=entry.agent, facts=_facts(signal, seen), call=call)
     return replace(row, facts=_facts(signal, seen)) if _takes_text(row, signal) else row
+
+
+def reworded(row: Row, signal: Signal) -> Row:
+    """A stale signal's text, where an unsent call waits for words and these are the Event's about the same moment.
+
+    Pod status and the Event about it carry times of whole seconds, often the same one: as a signal the Event is no
+    news, but it says best what happened. Nothing is counted.
+    """
+    waits = row.facts is not None and _takes_text(row, signal) and signal.source is Source.EVENT
+    if not waits or row.facts is None or signal.raw_time < row.facts.time:
+        return row
+    return replace(row, facts=_facts(signal, row.facts.time))
 
 
 def calling(row: Row, *, protocol: str) -> Row:

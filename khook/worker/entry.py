@@ -6,7 +6,7 @@ First the slot is bound to the metrics, before anything counts; settings and cre
 import random
 import socket
 
-from khook import metrics
+from khook import log, metrics
 from khook.kube.transports import NetworkTransports
 from khook.seams import SystemClock
 from khook.worker.process import Seams
@@ -22,5 +22,10 @@ def work(slot: str, channel: socket.socket) -> None:
 
 
 async def _life(seat: Seat) -> None:
-    seams = Seams(clock=SystemClock(), randomness=random.SystemRandom(), transports=NetworkTransports())
+    seams = Seams(
+        clock=SystemClock(),
+        randomness=random.SystemRandom(),
+        transports=NetworkTransports(),
+        configure_log=log.configure,
+    )
     await serve_worker(seat, seams=seams)

@@ -39,6 +39,7 @@ PARK_WITHIN_S: Final = 3.0
 """How long a namespace that is given up waits for calls in flight: a revoke is acknowledged within 5 s."""
 FLUSH_S: Final = 1.5
 """For the last status writes of a namespace that is given up, and of a worker that stops."""
+AUDIT_FLUSH_S: Final = 1.0
 CREDENTIALS_WAIT_S: Final = 8.0
 
 
@@ -49,24 +50,26 @@ class Seams:
     clock: Clock
     randomness: random.Random
     transports: Transports
+    configure_log: Callable[[str, str], None]
+    """How this process logs, once it is told the level and the format."""
 
 
 class WorkerWork:
     """`shards.member.Work`: a key is a namespace."""
 
-    def __init__(self, *, slot: str, seams: Seams, ask: Callable[[bytes], None]) -> None:
+    def __init__(self, *, seams: Seams, ask: Callable[[bytes], None]) -> None:
         self._seams = seams
         self._ask = ask
-        self._log = log.get("worker").bind(slot=slot)
+        self._log = log.get("worker")
         self._namespaces: dict[str, OwnedNamespace] = {}
         self._fresh: asyncio.Future[Credentials] | None = None
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
-        self._audit: AuditTrail | None = None
 
     async def welcome(self, payload: bytes) -> None:
         config = messages.decode_config(payload)
+        self._seams.configure_log(config.log_level, config.log_format)
         log.register_secret(config.agents.api_key)
         self._parts = self._make_parts(config)
         for work in (self._tick(), self._parts.audit.run()):
@@ -110,7 +113,7 @@ class WorkerWork:
         await asyncio.gather(*stops)
         self._namespaces.clear()
         if self._parts is not None:
-            await self._parts.audit.flush(1.0)
+            await self._parts.audit.flush(self._seams.clock.monotonic() + AUDIT_FLUSH_S)
         for task in self._tasks:
             task.cancel()
         self._gauge(Counter())
@@ -221,6 +224,6 @@ async def serve(seat: Seat, *, seams: Seams) -> None:
             member.ask(payload)
 
     with structlog.contextvars.bound_contextvars(slot=seat.slot):
-        work = WorkerWork(slot=seat.slot, seams=seams, ask=ask)
+        work = WorkerWork(seams=seams, ask=ask)
         member = Member(seat, work=work, clock=seams.clock)
         await member.run()

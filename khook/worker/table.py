@@ -204,6 +204,8 @@ class HookTable:
         self._counters.judged(entry.event_type, verdict)
         if verdict is Verdict.NO_ROOM:
             self._tell_suppressed()
+        if verdict is Verdict.STALE and row is not None:
+            self._reword(key, row, signal, texts)
         if not verdict.changes_row:
             return
         fresh = verdict in (Verdict.FIRE, Verdict.REFIRE)
@@ -215,6 +217,13 @@ class HookTable:
         else:
             if verdict is Verdict.IN_FLIGHT and signal.source is Source.EVENT and row.call is not None:
                 texts.append(row.call.id)
+            self.writer.changed()
+
+    def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
+        reworded = row_rules.reworded(row, signal)
+        if reworded is not row and row.call is not None:
+            self._rows[key] = reworded
+            texts.append(row.call.id)
             self.writer.changed()
 
     def _muted(self, entry: Entry, signal: Signal, now: datetime) -> bool:

@@ -17,7 +17,9 @@ class Cluster:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
-    async def request(self, method: str, path: str, body: Json | None = None, *, headers: Mapping[str, str] = {}) -> Json:  # noqa: B006 - never changed
+    async def request(
+        self, method: str, path: str, body: Json | None = None, *, headers: Mapping[str, str] = {}
+    ) -> Json:  # noqa: B006 - never changed
         answer = await self.http.request(method, path, json=body, headers=headers)
         answer.raise_for_status()
         found: Json = answer.json()
@@ -64,7 +66,11 @@ class Cluster:
     async def events_on(self, namespace: str, hook: str) -> list[Json]:
         path = f"/api/v1/namespaces/{namespace}/events"
         listed = await self.request("GET", path)
-        return [e for e in listed["items"] if e["involvedObject"].get("kind") == "Hook" and e["involvedObject"]["name"] == hook]
+        return [
+            e
+            for e in listed["items"]
+            if e["involvedObject"].get("kind") == "Hook" and e["involvedObject"]["name"] == hook
+        ]
 
 
 def rows(hook: Json) -> list[Json]:
@@ -79,5 +85,3 @@ def ready(hook: Json) -> Json:
 
 def parse(time: str) -> datetime:
     return datetime.fromisoformat(time)
-
-

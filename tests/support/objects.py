@@ -29,7 +29,9 @@ def hook(name: str, *entries: Json, namespace: str, **spec: Any) -> Json:
     }
 
 
-def pod(name: str, *, namespace: str, labels: dict[str, str] | None = None, containers: tuple[str, ...] = ("app",)) -> Json:
+def pod(
+    name: str, *, namespace: str, labels: dict[str, str] | None = None, containers: tuple[str, ...] = ("app",)
+) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -58,9 +60,7 @@ def running(*, now: datetime, ready: bool = True, container: str = "app", restar
     }
 
 
-def container_status(
-    name: str, *, ready: bool, restarts: int, state: Json, last_state: Json | None = None
-) -> Json:
+def container_status(name: str, *, ready: bool, restarts: int, state: Json, last_state: Json | None = None) -> Json:
     return {
         "name": name,
         "image": "registry.example/app:1",

@@ -107,11 +107,12 @@ class RealApiServer:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def compact(self) -> int:
-        """Compact etcd at its newest revision, at once; that revision."""
+    def compact(self, revision: int | None = None) -> int:
+        """Compact etcd at a revision, the newest if none is given, at once; that revision."""
         with httpx.Client(base_url=self.etcd_url, trust_env=False) as etcd:
-            answer = etcd.post("/v3/kv/range", json={"key": "AA==", "limit": "1"}).raise_for_status().json()
-            revision = int(answer["header"]["revision"])
+            if revision is None:
+                answer = etcd.post("/v3/kv/range", json={"key": "AA==", "limit": "1"}).raise_for_status().json()
+                revision = int(answer["header"]["revision"])
             etcd.post("/v3/kv/compaction", json={"revision": str(revision), "physical": True}).raise_for_status()
         return revision
 

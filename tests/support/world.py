@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from khook import settings
+from khook import log, settings
 from khook.api.crd import crd
 from khook.kube.credentials import Credentials
 from khook.sandbox.api_server import ApiServer
+from khook.sandbox.exchange import Service
 from khook.sandbox.http import InMemoryTransport, InMemoryTransports
 from khook.sandbox.kagent import Kagent, Run
 from khook.sandbox.kagent_routes import KagentService
@@ -43,7 +44,7 @@ class World:
         self.store = Store(randomness=random.Random(seed), now=self.clock.now())
         self.api = ApiServer(self.store, clock=self.clock)
         self.agents = Kagent(api_key=KEY)
-        services = {API: self.api, AGENTS: KagentService(self.agents, clock=self.clock)}
+        services: dict[str, Service] = {API: self.api, AGENTS: KagentService(self.agents, clock=self.clock)}
         self.transports = InMemoryTransports(services)
         self.http = httpx.AsyncClient(transport=InMemoryTransport(services), base_url=API)
         self.cluster = Cluster(self.http)
@@ -66,7 +67,10 @@ class World:
 
     async def _serve(self, seat: Seat) -> None:
         chance = random.Random(self._chance.getrandbits(64))
-        await serve(seat, seams=Seams(clock=self.clock, randomness=chance, transports=self.transports))
+        seams = Seams(
+            clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda level, format: None
+        )
+        await serve(seat, seams=seams)
 
     async def prepare(self) -> None:
         await self.cluster.crd(self._crd)
@@ -128,4 +132,5 @@ def play(
         await world.stop()
         await world.http.aclose()
 
+    log.configure("warn", "text", strict=True)
     run(life(), start=start)
