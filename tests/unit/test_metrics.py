@@ -79,7 +79,7 @@ def test_a_killed_workers_successor_goes_on_where_it_stopped(tmp_path: Path) -> 
 def test_a_dead_slots_gauges_go_and_its_counters_stay(tmp_path: Path) -> None:
     worker("w0", "metrics.active_events('oom-kill', 2); metrics.EVENTS.judged('oom-kill', 'fire')", tmp_path)
     worker("w1", "metrics.active_events('oom-kill', 3)", tmp_path)
-    run("metrics.slot_died('w0')", directory=tmp_path)
+    worker("supervisor", "metrics.slot_died('w0')", tmp_path)
     found = scrape(tmp_path)
     assert found["kagent_hook_active_events,event_type=oom-kill"] == 3
     assert found["kagent_hook_events_total,event_type=oom-kill,verdict=fire"] == 1
@@ -135,11 +135,13 @@ def test_a_directory_can_be_handed_on_by_name(tmp_path: Path) -> None:
     assert scrape(tmp_path)["kagent_hook_events_total,event_type=oom-kill,verdict=fire"] == 1
 
 
-def test_a_fresh_directory_is_made_where_none_is_named() -> None:
-    made = Path(run("print(metrics.prepare_directory(None))").strip())
-    assert made.is_dir()
-    assert list(made.iterdir()) == []
-    made.rmdir()
+def test_a_fresh_directory_is_made_where_none_is_named_and_goes_with_its_process() -> None:
+    made, files = run(
+        "made = metrics.prepare_directory(None); metrics.bind_slot('w0'); metrics.worker_restarted('w0')\n"
+        "print(made); print(*os.listdir(made))"
+    ).splitlines()
+    assert files == "counter_w0.db"
+    assert not Path(made).exists()
 
 
 def test_a_directory_that_cannot_be_used_is_a_bad_setting(tmp_path: Path) -> None:

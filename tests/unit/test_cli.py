@@ -1,0 +1,93 @@
+"""The command line: it teaches, it complains in words, and it exits with the code that says why."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from khook.cli.main import complaint, main
+from khook.errors import KhookError, LeaseLost, PoolGaveUp, SettingsError
+
+
+def khook(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """The real command in a fresh interpreter, with these variables and none of ours."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-c", "from khook.cli.main import main; main()", *arguments],
+        env=inherited | {"NO_COLOR": "1", "COLUMNS": "200", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_teaches_every_command() -> None:
+    done = khook("--help")
+    assert done.returncode == 0
+    assert {"run", "demo", "version"} <= set(done.stdout.split())
+    assert "khook demo" in done.stdout
+    assert "78 bad settings" in done.stdout
+
+
+@pytest.mark.parametrize(("command", "taught"), [("run", "KAGENT_API_KEY"), ("demo", "--keep")])
+def test_each_command_explains_itself(command: str, taught: str) -> None:
+    done = khook(command, "--help")
+    assert done.returncode == 0
+    assert taught in done.stdout
+
+
+def test_version_names_the_installed_package() -> None:
+    done = khook("version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("khook 0.")
+
+
+def test_bad_settings_are_listed_line_by_line_with_exit_78_and_no_traceback() -> None:
+    done = khook("run", LOG_LEVEL="loud", KHOOK_WORKERS="99")
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        "khook: these settings cannot be used:",
+        "  KAGENT_API_KEY: not set; it is needed to authenticate to kagent",
+        "  KHOOK_WORKERS: '99' is not allowed: auto, or a whole number from 1 to 16",
+        "  LOG_LEVEL: 'loud' is not allowed: choose debug, info, warn or error",
+    ]
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = khook("rum")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SettingsError(["A: x", "B: y"]), ["khook: these settings cannot be used:", "  A: x", "  B: y"]),
+        (PoolGaveUp("no slot can be kept running"), ["khook: no slot can be kept running"]),
+        (LeaseLost("another replica leads"), ["khook: another replica leads"]),
+    ],
+)
+def test_an_error_of_ours_is_told_in_words(error: KhookError, words: list[str]) -> None:
+    assert complaint(error) == words
+
+
+def test_the_controller_does_not_carry_the_command_line_for_people() -> None:
+    code = (
+        "import sys\n"
+        "from khook.cli.main import main\n"
+        "try: main(['run'])\n"
+        "except SystemExit: pass\n"
+        "print('typer' in sys.modules, 'khook.cli.demo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PATH": ""}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "False False\n", done.stderr
+
+
+def test_help_is_shown_where_no_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([])
+    assert "demo" in capsys.readouterr().out
