@@ -179,6 +179,7 @@ OOM_THEN_ERROR = pod_with(state=ended("Error", STARTED + SECOND), lastState=ende
         pytest.param(True, restart(at=STARTED, source=Source.POD), OOM_KILLED, id="the restart after the kill"),
         pytest.param(True, restart(at=STARTED, source=Source.POD), OOM_THEN_ERROR, id="the kill is one end back"),
         pytest.param(False, restart(at=STARTED + 2 * SECOND), OOM_THEN_ERROR, id="the latest end is another"),
+        pytest.param(False, restart(at=STARTED), OOM_THEN_ERROR, id="an Event has the kill's time by chance"),
         pytest.param(False, restart(at=STARTED), SIGKILLED, id="exit code 137 alone"),
         pytest.param(False, restart(at=STARTED), RUNNING, id="no end known"),
         pytest.param(False, restart(at=STARTED), None, id="pod gone"),

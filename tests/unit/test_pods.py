@@ -197,6 +197,20 @@ def test_stuck_pending_is_found_by_a_timer_once() -> None:
     assert level_signal(facts) == stuck
 
 
+def test_no_timer_and_no_level_for_a_pod_that_is_being_deleted() -> None:
+    deleted = {"deletionTimestamp": stamp(5)}
+    facts, _ = see(see(None, CREATING)[0], pod("Pending", main(waits="ContainerCreating"), metadata=deleted))
+    assert stuck_at(facts, STUCK) is None
+    facts, _ = see(see(None, NO_IMAGE)[0], pod("Pending", main(waits="ErrImagePull"), metadata=deleted))
+    assert level_signal(facts) is None
+
+
+def test_the_timer_starts_when_the_kubelet_took_the_pod() -> None:
+    taken = [condition("PodScheduled", "True", since=3), condition("Ready", "False", since=9)]
+    facts, _ = see(None, pod("Pending", main(waits="ContainerCreating"), conditions=taken), seconds=10)
+    assert stuck_at(facts, STUCK) == at(69)
+
+
 def test_a_level_that_still_holds_can_be_judged_again() -> None:
     facts, (told,) = see(None, NO_IMAGE)
     assert stuck_at(facts, STUCK) is None
