@@ -291,10 +291,11 @@ async def _apply(stage: _Stage, step: Step, moment: Moment) -> None:
         answer = await stage.client.request(
             write.verb, write.path, content=orjson.dumps(write.body), headers={"content-type": kind}
         )
-        _check(answer, step.words)
+        _check(answer, f"{write.verb} {write.path}")
         if write.verb == "POST" and write.body["kind"] == "Pod":
             stage.uids[f"{step.namespace}/{step.pod}"] = answer.json()["metadata"]["uid"]
-    stage.words.append(f"{step.namespace}: {step.words}")
+    if step.words:
+        stage.words.append(f"{step.namespace}: {step.words}")
 
 
 def _check(answer: httpx.Response, what: str) -> None:

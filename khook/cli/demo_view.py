@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from khook.cli.demo_log import Told
@@ -19,6 +20,12 @@ from khook.sandbox.story import Verdict
 
 PROMPT_CHARS: Final = 72
 """As much of a prompt as fits beside the other columns of a wide terminal."""
+
+
+# Titles, heads and rules of three tables, and a row for each of two workers.
+OTHER_LINES: Final = 18
+MIN_ROWS: Final = 3
+ALL_ROWS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,7 @@ class View:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._last: Scene | None = None
         self._words_said = 0
         self._calls_said = 0
 
@@ -87,14 +95,18 @@ class View:
 
     def __exit__(self, *_exc: object) -> None:
         if self._live:
+            if self._last:
+                self._live.update(_drawn(self._last, newest=ALL_ROWS))  # what stays on the screen is the whole
             self._live.stop()
 
     def say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, scene: Scene) -> None:
+        self._last = scene
         if self._live:
-            self._live.update(_drawn(scene), refresh=True)
+            fitting = max(MIN_ROWS, (self._console.height - OTHER_LINES) // 2)
+            self._live.update(_drawn(scene, newest=fitting), refresh=True)
             return
         for words in scene.words[self._words_said :]:
             self.say(f"{scene.at_s:5.1f} s  {words}")
@@ -115,8 +127,9 @@ def _short(run: Run) -> str:
     return prompt if len(prompt) <= PROMPT_CHARS else prompt[: PROMPT_CHARS - 1] + "…"
 
 
-def _drawn(scene: Scene) -> Group:
-    return Group(_workers(scene), _incidents(scene), _calls(scene))
+def _drawn(scene: Scene, *, newest: int) -> Group:
+    """Three tables; of incidents and calls the `newest` rows."""
+    return Group(_workers(scene), _incidents(scene, newest), _calls(scene, newest))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -135,26 +148,26 @@ def _workers(scene: Scene) -> Table:
     return table
 
 
-def _incidents(scene: Scene) -> Table:
+def _incidents(scene: Scene, newest: int) -> Table:
     table = _table("incidents", "hook", "event type", "resource", "status", "signals", "agent", "call")
-    for hook in scene.hooks:
-        name = f"{hook['metadata']['namespace']}/{hook['metadata']['name']}"
-        for row in hook.get("status", {}).get("activeEvents", []):
-            call = row.get("call", {})
-            table.add_row(
-                name,
-                row["eventType"],
-                row["resourceName"],
-                row["status"],
-                str(row.get("count", "")),
-                row.get("agent", ""),
-                " ".join(filter(None, (call.get("state", ""), call.get("reason", "")))),
-            )
+    rows = [(hook["metadata"], row) for hook in scene.hooks for row in hook.get("status", {}).get("activeEvents", [])]
+    for hook, row in sorted(rows, key=lambda one: str(one[1]["firstSeen"]))[-newest:]:
+        call = row.get("call", {})
+        table.add_row(
+            f"{hook['namespace']}/{hook['name']}",
+            row["eventType"],
+            row["resourceName"],
+            row["status"],
+            str(row.get("count", "")),
+            row.get("agent", ""),
+            " ".join(filter(None, (call.get("state", ""), call.get("reason", "")))),
+        )
     return table
 
 
-def _calls(scene: Scene) -> Table:
+def _calls(scene: Scene, newest: int) -> Table:
     table = _table("calls", "agent", "about", "prompt")
-    for run in scene.runs:
-        table.add_row(run.agent, f"{run.context['namespace']}/{run.context['resourceName']}", f"{_short(run)}")
+    for run in scene.runs[-newest:]:
+        about = f"{run.context['namespace']}/{run.context['resourceName']}"
+        table.add_row(run.agent, about, escape(_short(run)))
     return table

@@ -92,11 +92,11 @@ def _opening() -> list[Step]:
     for where in HEALTHY:
         pod = where.split("/")[1]
         steps += [
-            _step(0.5, where, "is created", pod_created(pod)),
-            _step(0.6, where, "is scheduled", _normal(pod, "Scheduled", f"Successfully assigned {pod}")),
-            _step(0.8, where, "has its image", _normal(pod, "Pulled", f'Pulled image "{IMAGE}"')),
+            _step(0.5, where, "", pod_created(pod)),
+            _step(0.6, where, "", _normal(pod, "Scheduled", f"Successfully assigned {pod}")),
+            _step(0.8, where, "", _normal(pod, "Pulled", f'Pulled image "{IMAGE}"')),
             _step(1.0, where, "runs", pod_running(pod)),
-            _step(1.1, where, "has started", _normal(pod, "Started", "Started container app")),
+            _step(1.1, where, "", _normal(pod, "Started", "Started container app")),
         ]
     return steps
 
@@ -104,7 +104,8 @@ def _opening() -> list[Step]:
 def _step(at_s: float, where: str, words: str, action: Action, *, shows: EventType | None = None) -> Step:
     """`where` is namespace/pod."""
     namespace, pod = where.split("/")
-    return Step(at_s=at_s, namespace=namespace, pod=pod, words=f"{pod} {words}", action=action, shows=shows)
+    told = f"{pod} {words}" if words else ""
+    return Step(at_s=at_s, namespace=namespace, pod=pod, words=told, action=action, shows=shows)
 
 
 def _normal(pod: str, reason: str, message: str) -> Action:

@@ -51,7 +51,7 @@ class Step:
     at_s: float
     namespace: str
     words: str
-    """For a person: `pod: what happens`."""
+    """For a person; empty where it is not worth a line."""
     action: Action
     pod: str = ""
     shows: EventType | None = None

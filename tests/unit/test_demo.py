@@ -1,0 +1,206 @@
+"""`khook demo`'s own parts: a summary that cannot hide a lost or doubled call, and a kill that hits only a worker."""
+
+import io
+from pathlib import Path
+
+import orjson
+import pytest
+from rich.console import Console
+
+from khook.cli.demo import environment
+from khook.cli.demo_log import LogFile, Told, worker_pids
+from khook.cli.demo_view import Ending, Scene, View, summary
+from khook.sandbox.demo_story import DEMO
+from khook.sandbox.kagent import Kagent, Run
+from khook.sandbox.story import Expected, compare, expected
+from khook.seams import SystemClock
+
+WANTED = expected(DEMO)
+
+
+def record(*asked: Expected) -> list[Run]:
+    """As the embedded agents keep it: each call goes through the server."""
+    kagent = Kagent(api_key="key")
+    for number, one in enumerate(asked):
+        context = {
+            "eventName": one.event_type,
+            "eventTime": "2024-01-15T10:30:00Z",
+            "resourceName": one.resource,
+            "namespace": one.hook.split("/")[0],
+            "eventMessage": "",
+        }
+        kagent.execute(
+            agent=one.agent,
+            authorization="Bearer key",
+            call_id=f"call-{number}",
+            body=orjson.dumps({"agentId": one.agent, "prompt": "Look.", "context": context}),
+            now=SystemClock().now(),
+        )
+    return kagent.runs
+
+
+def ending(runs: list[Run], *, came_back: bool = True, khook_exit: int | None = 0) -> Ending:
+    return Ending(
+        verdict=compare(WANTED, runs),
+        incidents=len(WANTED),
+        calls=len(runs),
+        killed="w1",
+        came_back=came_back,
+        khook_exit=khook_exit,
+    )
+
+
+def test_a_clean_record_ends_well() -> None:
+    end = ending(record(*WANTED))
+    assert end.exit_code == 0
+    assert summary(end) == [
+        "incidents 9, calls 9, lost 0, repeated 0",
+        "worker w1 was killed with SIGKILL and came back",
+    ]
+    assert ending(record(*WANTED), khook_exit=None).exit_code == 0
+
+
+def test_the_summary_names_the_dropped_call_and_the_doubled_one() -> None:
+    dropped, doubled = WANTED[0], WANTED[-1]
+    end = ending(record(*WANTED[1:], doubled))
+    lines = summary(end)
+    assert end.exit_code == 1
+    assert lines[0] == "incidents 9, calls 9, lost 1, repeated 1"
+    assert lines[2:] == [f"LOST: {dropped}", f"REPEATED: {doubled}"]
+
+
+def test_a_call_for_no_incident_fails_the_demo() -> None:
+    stray = Expected("shop/storefront", "pod-pending", "web-1", "capacity-planner")
+    end = ending(record(*WANTED, stray))
+    assert (end.exit_code, summary(end)[-1]) == (1, f"UNEXPECTED: {stray}")
+
+
+@pytest.mark.parametrize(
+    ("came_back", "khook_exit", "words"),
+    [(False, 0, "did NOT come back"), (True, -9, "exit code -9"), (True, 70, "70")],
+)
+def test_a_khook_that_ends_badly_fails_the_demo_though_every_call_was_made(
+    came_back: bool, khook_exit: int, words: str
+) -> None:
+    end = ending(record(*WANTED), came_back=came_back, khook_exit=khook_exit)
+    assert end.exit_code == 1
+    assert words in summary(end)[-1]
+
+
+# --- what the log tells -----------------------------------------------------------------------------------------
+
+LINES = [
+    b'{"event": "khook started", "metrics_port": 4001, "health_port": 4002}\n',
+    b'{"event": "worker was welcomed", "slot": "w0", "pid": 10}\n',
+    b'{"event": "worker was welcomed", "slot": "w1", "pid": 11}\n',
+    b'{"event": "namespace started", "slot": "w0", "namespace": "shop", "epoch": 1}\n',
+    b'{"event": "namespace started", "slot": "w1", "namespace": "search", "epoch": 1}\n',
+    b'{"event": "namespace started", "slot": "w1", "namespace": "billing", "epoch": 1}\n',
+    b"Traceback (most recent call last):\n",
+    b"[1, 2]\n",
+    b'{"event": "worker was welcomed", "slot": 7}\n',
+]
+
+
+def test_the_log_tells_ports_workers_and_owners() -> None:
+    told = Told()
+    for line in LINES:
+        told.read(line)
+    assert (told.metrics_port, told.health_port, told.pids) == (4001, 4002, {"w0": 10, "w1": 11})
+    assert (told.namespaces("w1"), told.busiest()) == (["billing", "search"], "w1")
+    told.read(b'{"event": "worker was welcomed", "slot": "w1", "pid": 12}')
+    assert (told.pids["w1"], told.lives) == (12, {"w0": 1, "w1": 2})
+    assert Told().busiest() is None
+
+
+def test_a_growing_log_is_read_once_and_half_a_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LINES[1] + LINES[2][:20])
+    log = LogFile(path)
+    assert log.follow().lives == {"w0": 1}
+    with path.open("ab") as out:
+        out.write(LINES[2][20:])
+    assert log.follow().lives == {"w0": 1, "w1": 1}
+    assert log.follow().lives == {"w0": 1, "w1": 1}
+    assert log.tail(1) == LINES[2].decode().strip()
+
+
+def process(proc: Path, pid: int, *, parent: int, command: bytes = b"python", state: str = "S") -> None:
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "stat").write_text(f"{pid} (a) b ( c) {state} {parent} 1 1 0")
+    (proc / str(pid) / "cmdline").write_bytes(command)
+
+
+def test_only_what_our_forkserver_forked_is_a_worker(tmp_path: Path) -> None:
+    forkserver = b"python\0-c\0from multiprocessing.forkserver import main; main(8)\0"
+    process(tmp_path, 100, parent=1, command=b"python\0-m\0khook\0run")
+    process(tmp_path, 101, parent=100, command=b"python\0-c\0from multiprocessing.resource_tracker import main")
+    process(tmp_path, 102, parent=100, command=forkserver)
+    process(tmp_path, 103, parent=102, command=forkserver)
+    process(tmp_path, 104, parent=102, command=forkserver)
+    process(tmp_path, 105, parent=102, command=forkserver, state="Z")
+    process(tmp_path, 106, parent=1, command=forkserver)
+    process(tmp_path, 107, parent=106, command=forkserver)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "108").mkdir()
+    assert worker_pids(100, proc=tmp_path) == {103, 104}
+    assert worker_pids(999, proc=tmp_path) == set()
+
+
+def test_settings_of_another_khook_do_not_reach_ours() -> None:
+    inherited = {
+        "PATH": "/bin",
+        "KHOOK_WATCH_SCOPE": "cluster",
+        "KAGENT_API_URL": "https://real.example",
+        "KUBECONFIG": "/home/x/.kube/config",
+        "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+        "LEADER_ELECTION": "true",
+        "PROMETHEUS_MULTIPROC_DIR": "/run/real",
+    }
+    assert environment({"KUBECONFIG": "ours"}, inherited) == {"PATH": "/bin", "KUBECONFIG": "ours"}
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------
+
+
+def scene(*words: str, runs: list[Run]) -> Scene:
+    row = {
+        "eventType": "oom-kill",
+        "resourceName": "cart-1",
+        "firstSeen": "2024-01-15T10:30:00Z",
+        "status": "firing",
+        "count": 3,
+        "agent": "kagent/capacity-planner",
+        "call": {"state": "Completed"},
+    }
+    hook = {"metadata": {"namespace": "shop", "name": "storefront"}, "status": {"activeEvents": [row]}}
+    bare = {"metadata": {"namespace": "search", "name": "latency"}}
+    told = Told()
+    for line in LINES:
+        told.read(line)
+    return Scene(at_s=4.25, words=words, told=told, hooks=[hook, bare], runs=runs, dead="w1")
+
+
+def shown(*, terminal: bool, scenes: list[Scene]) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=160, color_system=None)
+    with View(console) as view:
+        for one in scenes:
+            view.show(one)
+    return out.getvalue()
+
+
+def test_a_pipe_gets_each_line_once() -> None:
+    runs = record(WANTED[6])
+    text = shown(terminal=False, scenes=[scene("a [b]", runs=[]), scene("a [b]", "c", runs=runs)])
+    assert text.splitlines() == [
+        "  4.2 s  a [b]",
+        "  4.2 s  c",
+        '  4.2 s  capacity-planner is asked about shop/cart-1 (oom-kill): "Look."',
+    ]
+
+
+def test_a_terminal_sees_workers_incidents_and_calls() -> None:
+    text = shown(terminal=True, scenes=[scene("cart-1 is OOM-killed", runs=record(WANTED[6]))])
+    for part in ("cart-1 is OOM-killed", "billing search", "killed", "shop/storefront", "Completed", "Look."):
+        assert part in text
