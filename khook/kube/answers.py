@@ -89,7 +89,7 @@ def read_status(body: bytes) -> Status | None:
 def _retry_after_s(header: str | None, status: Status | None, now: datetime | None) -> float | None:
     if header is not None and (seconds := _header_s(header.strip(), now)) is not None:
         return seconds
-    if status is not None and status.details is not None and status.details.retry_after_seconds:
+    if status is not None and status.details is not None and status.details.retry_after_seconds is not None:
         return float(status.details.retry_after_seconds)
     return None
 

@@ -21,10 +21,11 @@ KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 
 # kube-apiserver closes idle connections after 90 s (Go's http.Server.IdleTimeout there); stay clear of that race.
-API_SERVER_IDLE_S: Final = 60.0
+STREAMING_IDLE_S: Final = 60.0
 
-# Agents run behind uvicorn, which closes after 5 s; an answer lost in that race would cost a reconcile.
-AGENT_IDLE_S: Final = 4.0
+# Agents run behind uvicorn, which closes after 5 s. A write lost in that race may or may not have happened, and
+# costs more to find out than a new connection.
+EXACT_IDLE_S: Final = 4.0
 
 # Writers bound themselves (one status patch a Hook, the calls' own limits); this keeps a mistake from taking all files.
 EXACT_CONNECTIONS: Final = 256
@@ -45,15 +46,12 @@ as they are (a broken status line is a ClientResponseError). OSError holds ssl.S
 
 
 class NetworkTransports:
-    """`khook.seams.Transports` over real sockets. `idle_s`: how long an unused connection of `exact` is kept."""
-
-    def __init__(self, *, idle_s: float = API_SERVER_IDLE_S) -> None:
-        self._idle_s = idle_s
+    """`khook.seams.Transports` over real sockets."""
 
     def streaming(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
         context = tls or _trusting_nobody()
         # A factory, because a session belongs to the loop that runs when it is made: the first request makes it.
-        return AiohttpTransport(verify=context, trust_env=False, client=lambda: _session(context, self._idle_s))
+        return AiohttpTransport(verify=context, trust_env=False, client=lambda: _session(context))
 
     def exact(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(
@@ -63,17 +61,17 @@ class NetworkTransports:
             limits=httpx.Limits(
                 max_connections=EXACT_CONNECTIONS,
                 max_keepalive_connections=EXACT_CONNECTIONS // 4,
-                keepalive_expiry=self._idle_s,
+                keepalive_expiry=EXACT_IDLE_S,
             ),
             socket_options=_KEEPALIVE,
         )
 
 
-def _session(context: ssl.SSLContext, idle_s: float) -> aiohttp.ClientSession:
+def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=0,  # every watch holds a connection; their number is bounded by the namespaces owned
         ssl=context,
-        keepalive_timeout=idle_s,
+        keepalive_timeout=STREAMING_IDLE_S,
         socket_factory=_keepalive_socket,
     )
     return aiohttp.ClientSession(
