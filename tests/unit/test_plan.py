@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shards.plan import Grant, Hold, Plan, Revoke, Step
 
-KEYS = ["a", "b", "c", "d"]
+KEYS = ["a", "b"]
 SLOTS = ["w0", "w1", "w2"]
 REVOKE_TIMEOUT_S = 5.0
 
@@ -37,11 +37,15 @@ class PlanMachine(RuleBasedStateMachine):
         self.homes: dict[str, str] = {}
         self.holds: dict[str, Hold] = {}
         self.last_epoch = 0
+        for slot in SLOTS[:2]:
+            self.a_process_starts(slot)
 
-    @rule(homes=st.dictionaries(st.sampled_from(KEYS), slots))
-    def want(self, homes: dict[str, str]) -> None:
+    @rule(homes=st.dictionaries(st.sampled_from(KEYS), slots), at_once=st.booleans())
+    def want(self, homes: dict[str, str], *, at_once: bool) -> None:
         self.plan.want(homes)
         self.homes = homes
+        if at_once:
+            self.the_pool_asks_for_steps()
 
     @rule(slot=slots)
     def a_process_starts(self, slot: str) -> None:
@@ -91,6 +95,11 @@ class PlanMachine(RuleBasedStateMachine):
         return None if hold.revoking or hold.slot == home else (Revoke, hold.slot)
 
     @rule(slot=slots)
+    def a_process_acts_and_is_heard(self, slot: str) -> None:
+        self.a_process_acts(slot)
+        self.the_pool_hears(slot)
+
+    @rule(slot=slots)
     def a_process_acts(self, slot: str) -> None:
         worker = self.workers[slot]
         if worker.inbox:
@@ -126,6 +135,12 @@ class PlanMachine(RuleBasedStateMachine):
             assert not self.plan.failed(slot, key, epoch, "late")
         if not (current and hold is not None and hold.revoking):
             assert not self.plan.stopped(slot, key, epoch)
+
+    @rule(key=st.sampled_from(KEYS))
+    def a_holder_says_stopped_unasked(self, key: str) -> None:
+        hold = self.holds.get(key)
+        if hold is not None and not hold.revoking:
+            assert not self.plan.stopped(hold.slot, key, hold.epoch)
 
     @rule(key=st.sampled_from(KEYS))
     def a_key_fails(self, key: str) -> None:

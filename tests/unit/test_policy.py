@@ -1,9 +1,11 @@
 """One slot's policy against a model that keeps a list of what is still to come, and the figures it promises."""
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shards.policy import Action, Phase, PoolLimits, SlotPolicy, Why
 
@@ -26,6 +28,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.row = 0
         self.deaths: list[float] = []
         self.processes = 0
+        self.a_process_comes_to_serve()
 
     def expect_doom(self, first: Action) -> None:
         self.phase = Phase.DOOMED
@@ -56,6 +59,18 @@ class PolicyMachine(RuleBasedStateMachine):
         else:
             self.phase = Phase.DOOMED
 
+    @precondition(lambda self: self.due)
+    @rule()
+    def what_is_due_happens(self) -> None:
+        self.now = max(self.now, self.due[0][0])
+        self.tick()
+
+    @precondition(lambda self: self.phase is Phase.WAITING)
+    @rule()
+    def a_process_comes_to_serve(self) -> None:
+        self.what_is_due_happens()
+        self.hello()
+
     @rule()
     def hello(self) -> None:
         welcome = self.phase is Phase.STARTING
@@ -84,6 +99,7 @@ class PolicyMachine(RuleBasedStateMachine):
             expected = self.pop()
         assert self.policy.condemn(self.now, Why.BREACH) is expected
 
+    @precondition(lambda self: len(self.deaths) >= 2 or self.phase is not Phase.WAITING)  # else most lives end at once
     @rule(drain_s=st.sampled_from([0.0, 20.0]))
     def stop(self, drain_s: float) -> None:
         self.again, expected = False, None
