@@ -142,6 +142,7 @@ def test_an_unsuspended_row_counts_as_none_so_history_does_not_fire_it() -> None
     listed = a_signal(1, listed=True)
     assert verdict(a_row(SUSPENDED), listed, now=at(1000)) == Verdict.HISTORY
     assert verdict(a_row(SUSPENDED), listed, now=at(100)) == Verdict.FIRE
+    assert verdict(a_row(SUSPENDED), listed, now=at(1000), suspended=True) == Verdict.SUSPENDED
 
 
 @pytest.mark.parametrize(

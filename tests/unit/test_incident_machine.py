@@ -108,6 +108,10 @@ class Incidents(RuleBasedStateMachine):
     def time_passes(self, step: int, micros: int) -> None:
         self.now += timedelta(seconds=step, microseconds=micros)
 
+    @rule(edge=st.sampled_from([GAP, COOLDOWN]), micros=st.sampled_from([-1, 0, 1]))
+    def time_comes_to_the_edge_of_the_phase(self, edge: timedelta, micros: int) -> None:
+        self.now = max(self.now, self.told.since + edge + timedelta(microseconds=micros))
+
     # Signals.
 
     @rule(
@@ -239,6 +243,7 @@ class Incidents(RuleBasedStateMachine):
         assert (self.row.count, self.row.last_seen) == (self.told.count, self.told.seen)
         assert self.row.first_seen <= self.row.last_seen <= self.now
         assert (self.row.status is RowStatus.RESOLVED) == (self.told.resolved is not None)
+        assert self.row.resolved_time == self.told.resolved
         assert self.row.call is not None
         assert self.row.call.open == self.in_phase("waiting", "calling", "running")
         assert self.row.call.ended == self.in_phase("window", "failed")
@@ -255,4 +260,4 @@ class Incidents(RuleBasedStateMachine):
 
 
 IncidentsTest = Incidents.TestCase
-IncidentsTest.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+IncidentsTest.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
