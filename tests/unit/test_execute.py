@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -265,6 +266,23 @@ def test_no_error_text_tells_a_secret_or_the_event(then: httpx.Response | Except
     assert len(outcome.error) <= 256
     for secret in (KEY, "hunter2", REQUEST.prompt):
         assert secret not in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ssl.SSLCertVerificationError("self-signed"), "the server's certificate is not trusted (see KAGENT_CA_FILE)"),
+        (ssl.SSLError("wrong version"), "TLS failed"),
+        (socket.gaierror(-2, "Name or service not known"), "host name not found"),
+        (ExceptionGroup("both addresses", [ConnectionRefusedError(), ConnectionRefusedError()]), "refused"),
+    ],
+)
+def test_a_connection_that_was_not_made_says_what_to_mend(cause: Exception, words: str) -> None:
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError("All connection attempts failed")
+    error.__cause__.__cause__ = cause
+    outcome = attempt(Scripted(error, written=False))
+    assert outcome.error == f"agent kagent/incident-responder: no connection: {words}"
 
 
 def test_execute_cannot_be_asked() -> None:
