@@ -137,8 +137,8 @@ def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
 def invalid(kind: Kind, name: str, causes: Sequence[Cause], *, by_resource: bool = False) -> ApiError:
     """422 with its causes; the storage layer names the resource, validation names the kind."""
     subject = kind.group_resource if by_resource else _qualified(kind)
-    lines = [f"{cause.field}: {cause.message}" for cause in causes]
-    text = lines[0] if len(lines) == 1 else f"[{', '.join(dict.fromkeys(lines))}]"
+    lines = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
+    text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
     details = _about(kind, name, by_kind=not by_resource)
     details["causes"] = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
     return ApiError(failure(422, f'{subject} "{name}" is invalid: {text}', reason="Invalid", details=details))

@@ -29,7 +29,7 @@ _PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 def defaulted_and_pruned(item: Json, schema: Json) -> Json:
-    """The object as it is stored: unknown fields dropped, defaults filled in. The root's own fields are kept."""
+    """The object as it is stored: unknown fields and nulls that may not be dropped, defaults filled in."""
     kept = {key: value for key, value in item.items() if key in ROOT_FIELDS}
     rest = {key: value for key, value in item.items() if key not in ROOT_FIELDS}
     result: Json = kept | _stored(rest, schema)
@@ -47,15 +47,12 @@ def _stored(value: Any, schema: Json) -> Any:
     keep_unknown = bool(schema.get("x-kubernetes-preserve-unknown-fields")) or extra is True
     result: Json = {}
     for key, one in value.items():
-        if key in properties:
-            known = properties[key]
-            if one is None and "default" in known and not known.get("nullable"):
-                continue
+        known = properties.get(key, extra if isinstance(extra, dict) else None)
+        if known is None:
+            if keep_unknown:
+                result[key] = one
+        elif one is not None or known.get("nullable"):
             result[key] = _stored(one, known)
-        elif isinstance(extra, dict):
-            result[key] = _stored(one, extra)
-        elif keep_unknown:
-            result[key] = one
     for key, known in properties.items():
         if key not in result and "default" in known:
             result[key] = deepcopy(known["default"])

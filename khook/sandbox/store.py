@@ -8,7 +8,8 @@ The contract suite holds it to kube-apiserver 1.36.3.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -22,7 +23,6 @@ from khook.sandbox.patches import json_patched, merge_patched
 from khook.sandbox.selectors import Matcher
 
 Json = dict[str, Any]
-Compute = Callable[[Json], Json]
 
 # kube-apiserver --event-ttl
 EVENT_TTL: Final = timedelta(hours=1)
@@ -258,7 +258,8 @@ class Store:
                     raise api_errors.bad_request(f"Object '{key.capitalize()}' is missing")
                 if given != wanted:
                     cause = Cause(key, "FieldValueInvalid", f'Invalid value: "{given}": must be {wanted}')
-                    raise api_errors.invalid(kind, metadata.get("name", ""), [cause])
+                    shown = replace(kind, kind=body["kind"])
+                    raise api_errors.invalid(shown, metadata.get("name", ""), [cause])
         if metadata.get("namespace") not in (None, "", namespace):
             raise api_errors.bad_request(
                 "the namespace of the provided object does not match the namespace sent on the request"

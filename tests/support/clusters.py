@@ -131,7 +131,11 @@ def install_crd(client: httpx.Client, crd: Json) -> None:
     answer = client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", json=crd)
     assert answer.status_code in (201, 409), answer.text
     spec = crd["spec"]
-    path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+    wait_served(client, f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
+
+
+def wait_served(client: httpx.Client, path: str) -> None:
+    """Custom resources answer 404 until they are installed and 429 until their storage is ready."""
     deadline_at = time.monotonic() + SERVED_WITHIN_S
     while client.get(path).status_code != 200:
         assert time.monotonic() < deadline_at, f"{path} is not served"

@@ -92,10 +92,10 @@ class RealApiServer:
     def ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca_file))
 
-    def write_kubeconfig(self, path: Path, *, token: str | None = None) -> Path:
-        """A kubeconfig for the admin, or for another token; context namespace `default`."""
+    def write_kubeconfig(self, path: Path, *, token: str | None = None, url: str | None = None) -> Path:
+        """A kubeconfig for the admin, or for another token, or by way of a proxy; context namespace `default`."""
         context = {"cluster": "envtest", "user": "user", "namespace": "default"}
-        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
+        cluster = {"server": url} if url else {"server": self.url, "certificate-authority": str(self.ca_file)}
         config: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Config",
