@@ -74,10 +74,9 @@ def reworded(row: Row, signal: Signal) -> Row:
     Pod status and the Event about it carry times of whole seconds, often the same one: as a signal the Event is no
     news, but it says best what happened. Nothing is counted.
     """
-    waits = row.facts is not None and _takes_text(row, signal) and signal.source is Source.EVENT
-    if not waits or row.facts is None or signal.raw_time < row.facts.time:
+    if row.facts is None or signal.source is not Source.EVENT or signal.raw_time < row.facts.time:
         return row
-    return replace(row, facts=_facts(signal, row.facts.time))
+    return replace(row, facts=_facts(signal, row.facts.time)) if _takes_text(row, signal) else row
 
 
 def calling(row: Row, *, protocol: str) -> Row:

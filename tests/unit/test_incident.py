@@ -10,7 +10,7 @@ from incidents import COOLDOWN, RULES, START, a_call, a_legacy_row, a_row, a_sig
 from khook.core import rows
 from khook.core.incident import Call, CallId, CallReason, CallState, Facts, LastSignal, Row, RowStatus, Verdict
 from khook.core.rowjson import row_bytes
-from khook.core.signal import EventType, PodUid, Signal
+from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.verdict import judge
 
@@ -256,6 +256,28 @@ def test_the_newest_text_wins_until_something_was_sent_or_says_less_than_the_oom
     assert row.facts is not None
     assert row.facts.message == ("newer" if newest else "m")
     assert (row.count, row.call) == (2, call)
+
+
+def test_a_stale_event_about_the_same_moment_still_gives_an_unsent_call_its_words() -> None:
+    row = a_row(QUEUED)
+    words = rows.reworded(row, a_signal(0, message="in words"))
+    assert words.facts is not None
+    assert words.facts.message == "in words"
+    assert words == replace(row, facts=words.facts)
+
+
+@pytest.mark.parametrize(
+    ("row", "signal"),
+    [
+        (a_row(QUEUED), a_signal(-1)),
+        (a_row(QUEUED), a_signal(0, source=Source.POD)),
+        (a_row(CALLING), a_signal(0)),
+        (a_row(QUEUED, facts=None), a_signal(0)),
+        (a_row(QUEUED, event_type=EventType.OOM_KILL), a_signal(0)),
+    ],
+)
+def test_other_stale_signals_change_no_text(row: Row, signal: Signal) -> None:
+    assert rows.reworded(row, signal) is row
 
 
 def test_a_suspended_hook_opens_rows_whose_call_is_never_sent() -> None:
