@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from support.clusters import Cluster, EmbeddedCluster, RealCluster, install_crd
+from support.api_servers import Cluster, EmbeddedCluster, RealCluster, install_crd
 
 _numbers = count(1)
 

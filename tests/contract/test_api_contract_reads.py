@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.clusters import MERGE, Cluster, head_version, version, wait_served, watching
+from support.api_servers import MERGE, Cluster, head_version, version, wait_served, watching
 
 Json = dict[str, Any]
 

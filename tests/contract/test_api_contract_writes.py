@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.clusters import JSON_PATCH, MERGE, Cluster, version
+from support.api_servers import JSON_PATCH, MERGE, Cluster, version
 
 Json = dict[str, Any]
 
