@@ -178,7 +178,9 @@ class AuditTrail:
                 wait_s = missing_s if wait_s is None else min(wait_s, missing_s)
                 continue
             bucket.tokens -= 1.0
-            await self._write(key, entry)
+            if not await self._write(key, entry):
+                bucket.tokens += 1.0
+                wait_s = 0.0
         return wait_s
 
     def _bucket(self, hook: HookRef) -> _Bucket:
@@ -189,8 +191,8 @@ class AuditTrail:
                 del self._buckets[uid]
         return self._buckets.setdefault(hook.uid, _Bucket(now_at))
 
-    async def _write(self, key: _Key, entry: _Entry) -> None:
-        """Write one; what cannot be written now waits for its Hook's next token."""
+    async def _write(self, key: _Key, entry: _Entry) -> bool:
+        """False: it could not be written now, and the back-off for that is over."""
         del self._unwritten[key]
         try:
             if entry.created:
@@ -206,8 +208,9 @@ class AuditTrail:
                 self._unwritten[key] = None
             wait_s = error.retry_after_s if isinstance(error, Throttled) else self._back_off.failed(healthy_for_s=0.0)
             await asyncio.sleep(wait_s)
-        else:
-            self._back_off.failures = 0
+            return False
+        self._back_off.failures = 0
+        return True
 
     async def _create(self, entry: _Entry) -> None:
         """The name is kept over attempts: taken means that an answer got lost, and the Event is there."""
