@@ -138,7 +138,13 @@ class InMemoryTransport(httpx.AsyncBaseTransport):
             headers={name.lower(): value for name, value in request.headers.items()},
             body=await request.aread(),
         )
+        if (trace := request.extensions.get("trace")) is not None:
+            # httpcore's own word for it: the whole request has left the client.
+            await trace("http11.send_request_body.complete", {})
         read_timeout_s: float | None = request.extensions.get("timeout", {}).get("read")
+        if (trace := request.extensions.get("trace")) is not None:
+            # httpcore's word for it: from here on silence may be an agent at work.
+            await trace("http11.send_request_body.complete", {})
         try:
             async with _read_timeout(request, read_timeout_s):
                 response = await service.handle(incoming)

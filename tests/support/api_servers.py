@@ -29,6 +29,73 @@ JSON_PATCH: Final = {"content-type": "application/json-patch+json"}
 READ_TIMEOUT_S: Final = 30.0
 SERVED_WITHIN_S: Final = 30.0
 
+HOOK_CRD: Final[Json] = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "hooks.contract.khook.dev"},
+    "spec": {
+        "group": "contract.khook.dev",
+        "scope": "Namespaced",
+        "names": {"plural": "hooks", "singular": "hook", "kind": "Hook", "listKind": "HookList"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "required": ["spec"],
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "required": ["entries"],
+                                "properties": {
+                                    "suspend": {"type": "boolean"},
+                                    "mode": {"type": "string", "default": "plain"},
+                                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                                    "entries": {
+                                        "type": "array",
+                                        "minItems": 1,
+                                        "maxItems": 3,
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["type"],
+                                            "oneOf": [{"required": ["id"]}, {"required": ["ref"]}],
+                                            "properties": {
+                                                "type": {"type": "string", "enum": ["oom-kill", "pod-restart"]},
+                                                "id": {"type": "string", "minLength": 1, "maxLength": 10},
+                                                "ref": {
+                                                    "type": "object",
+                                                    "required": ["name"],
+                                                    "properties": {"name": {"type": "string"}},
+                                                },
+                                                "cooldown": {"type": "string", "pattern": "^[0-9]+m$"},
+                                                "times": {"type": "integer", "minimum": 1, "maximum": 5},
+                                            },
+                                        },
+                                    },
+                                },
+                            },
+                            "status": {
+                                "type": "object",
+                                "properties": {
+                                    "updated": {"type": "string", "format": "date-time"},
+                                    "rows": {
+                                        "type": "array",
+                                        "items": {"type": "object", "properties": {"name": {"type": "string"}}},
+                                    },
+                                },
+                            },
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
 
 class Cluster(Protocol):
     """`admin` may do everything, `user_may_nothing` nothing."""

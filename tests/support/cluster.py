@@ -19,7 +19,7 @@ class Cluster:
 
     async def request(
         self, method: str, path: str, body: Json | None = None, *, headers: Mapping[str, str] = {}
-    ) -> Json:  # noqa: B006 - never changed
+    ) -> Json:
         answer = await self.http.request(method, path, json=body, headers=headers)
         answer.raise_for_status()
         found: Json = answer.json()
@@ -52,6 +52,10 @@ class Cluster:
         meta = pod["metadata"]
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
         return await self.request("PATCH", path, {"status": status}, headers=MERGE_PATCH)
+
+    async def delete_pod(self, pod: Json) -> None:
+        meta = pod["metadata"]
+        await self.request("DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}?gracePeriodSeconds=0")
 
     async def event(self, event: Json) -> Json:
         """Post an Event through the API that its `apiVersion` names."""

@@ -21,7 +21,7 @@ POLL_S: Final = 0.05
 class KhookProcess:
     """`start`, then `stop` (SIGTERM) or `kill` (SIGKILL), then `start` again; the log goes on in one file."""
 
-    def __init__(self, *, kubeconfig: Path, base_url: str, api_key: str, environ: Mapping[str, str] = {}) -> None:  # noqa: B006 - never changed
+    def __init__(self, *, kubeconfig: Path, base_url: str, api_key: str, environ: Mapping[str, str] = {}) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="khook-run-"))
         self._environ = {
             "PATH": os.environ["PATH"],

@@ -9,12 +9,15 @@ Everything shares one injected clock, nothing touches a socket, and a minute cos
 
 import asyncio
 import random
+import signal
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 
-from khook import log, settings
+from khook import log, metrics, settings
 from khook.api.crd import crd
 from khook.kube.credentials import Credentials
 from khook.sandbox.api_server import ApiServer
@@ -27,12 +30,53 @@ from khook.sandbox.virtual_time import START, VirtualClock, run
 from khook.supervisor.process import Supervisor
 from khook.worker.process import Seams, serve
 from shards.launch import InProcessLauncher, Seat
-from support.cluster import Cluster
-from support.objects import Json
+from support.cluster import Cluster, ready, rows
+from support.objects import Json, event, hook, pod, running
 
 API = "http://api"
 AGENTS = "http://agents"
 KEY = "a-key-nobody-may-see"
+
+
+_PROCESS: ContextVar[str] = ContextVar("process", default="")
+
+
+class Processes:
+    """Which tasks belong to which process, so that the death of one ends all that it had under way, and no more."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        make = loop.get_task_factory()
+        assert make is not None
+        self._make: Any = make
+        self._tasks: dict[str, list[asyncio.Task[Any]]] = {}
+        self._dead: set[str] = set()
+        loop.set_task_factory(self._started)
+
+    def begin(self, name: str) -> None:
+        """The running task, and all that it and its children start from here on, are this process's."""
+        _PROCESS.set(name)
+        self._tasks[name] = []
+
+    def end(self, name: str) -> None:
+        """What is under way ends where it is; what a timer would still start ends before it begins."""
+        self._dead.add(name)
+        for task in self._tasks.pop(name, ()):
+            task.cancel()
+
+    def _started(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+        task = self._make(loop, coro, **kwargs)
+        name = _PROCESS.get()
+        if name in self._dead:
+            task.cancel()
+        elif name in self._tasks:
+            self._tasks[name].append(task)
+            task.add_done_callback(lambda done: self._forget(name, done))
+        return task
+
+    def _forget(self, name: str, task: asyncio.Task[Any]) -> None:
+        if task in (tasks := self._tasks.get(name, [])):
+            tasks.remove(task)
 
 
 class World:
@@ -50,14 +94,19 @@ class World:
         self.cluster = Cluster(self.http)
         self._crd = hook_crd
         self._environ = {"KAGENT_BASE_URL": AGENTS, "KAGENT_API_KEY": KEY, "KHOOK_WORKERS": "2"} | environ
-        self.launcher = InProcessLauncher(self._serve)
+        self.credentials = Credentials(server=API)
+        """What khook is given whenever it loads its credentials."""
+        self._processes = Processes()
+        self._names: dict[str, str] = {}
+        self._starts = 0
+        self.launcher = InProcessLauncher(self._serve, on_kill=lambda slot: self._processes.end(self._names[slot]))
         self.supervisor = self._new_supervisor()
         self._running: asyncio.Task[None] | None = None
 
     def _new_supervisor(self) -> Supervisor:
         return Supervisor(
             settings=settings.load(self._environ),
-            load_credentials=lambda: Credentials(server=API),
+            load_credentials=lambda: self.credentials,
             launcher=self.launcher,
             clock=self.clock,
             randomness=random.Random(self._chance.getrandbits(64)),
@@ -66,9 +115,17 @@ class World:
         )
 
     async def _serve(self, seat: Seat) -> None:
+        name = self._names[seat.slot] = f"{seat.slot}-{seat.pid}"
+        self._processes.begin(name)
+        try:
+            await self._work(seat)
+        finally:
+            self._processes.end(name)
+
+    async def _work(self, seat: Seat) -> None:
         chance = random.Random(self._chance.getrandbits(64))
         seams = Seams(
-            clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda level, format: None
+            clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda *_: None
         )
         await serve(seat, seams=seams)
 
@@ -77,8 +134,37 @@ class World:
 
     async def start(self) -> None:
         """Start khook and wait until it is ready."""
-        self._running = asyncio.create_task(self.supervisor.run())
-        await self.until(lambda: self.supervisor.ready()[0])
+        self.launch()
+        await self.until(self.is_ready)
+
+    async def begin(self, *entries: Json, **spec: Any) -> None:
+        """Hook `h` with these entries in the namespace `shop`, and khook running."""
+        await self.cluster.namespace("shop")
+        await self.cluster.hook(hook("h", *entries, namespace="shop", **spec))
+        await self.start()
+
+    async def well(self, name: str = "web-1", labels: dict[str, str] | None = None) -> Json:
+        """A pod in `shop` that runs and is Ready."""
+        return await self.cluster.pod(pod(name, namespace="shop", labels=labels), running(now=self.now()))
+
+    async def says(self, reason: str, message: str, *, of: Json, **fields: Any) -> Json:
+        """A kubelet's Event about a pod, now."""
+        return await self.cluster.event(event(reason, message, of=of, **({"now": self.now()} | fields)))
+
+    def launch(self) -> None:
+        """Start khook."""
+        self._starts += 1
+        self._running = asyncio.create_task(self._supervise(f"khook-{self._starts}"))
+
+    async def _supervise(self, name: str) -> None:
+        self._processes.begin(name)
+        try:
+            await self.supervisor.run()
+        finally:
+            self._processes.end(name)
+
+    def is_ready(self) -> bool:
+        return self.supervisor.ready()[0]
 
     async def stop(self) -> None:
         if self._running is not None:
@@ -90,6 +176,29 @@ class World:
         await self.stop()
         self.supervisor = self._new_supervisor()
         await self.start()
+
+    def kill_worker(self, namespace: str) -> str:
+        """SIGKILL to the worker that owns the namespace; its slot."""
+        slot = self.owner(namespace)
+        assert slot is not None, f"nobody owns {namespace}"
+        self.launcher.processes[slot].signal(signal.SIGKILL)
+        return slot
+
+    async def crash(self) -> None:
+        """SIGKILL to khook's supervisor and workers at once, then a new start."""
+        for process in self.launcher.processes.values():
+            process.signal(signal.SIGKILL)
+        self._processes.end(f"khook-{self._starts}")
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+        self.supervisor = self._new_supervisor()
+        await self.start()
+
+    def owner(self, namespace: str) -> str | None:
+        """The slot that holds the namespace now."""
+        view = self.supervisor.view().keys.get(namespace)
+        return None if view is None else view.slot
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -113,6 +222,36 @@ class World:
         await self.after(5)
         assert len(self.agents.runs) == count, [run.context for run in self.agents.runs]
         return self.agents.runs
+
+
+    async def get_hook(self, namespace: str = "shop", name: str = "h") -> Json:
+        return await self.cluster.get_hook(namespace, name)
+
+    async def rows(self, namespace: str = "shop", name: str = "h") -> list[Json]:
+        return rows(await self.get_hook(namespace, name))
+
+    async def call(self, namespace: str = "shop", name: str = "h") -> Json:
+        """The call of the Hook's one row."""
+        (row,) = await self.rows(namespace, name)
+        found: Json = row["call"]
+        return found
+
+    async def ready_condition(self, namespace: str = "shop", name: str = "h") -> Json:
+        return ready(await self.get_hook(namespace, name))
+
+    async def audit(self, reason: str, namespace: str = "shop", name: str = "h") -> list[Json]:
+        """The Kubernetes Events on the Hook with this reason."""
+        return [event for event in await self.cluster.events_on(namespace, name) if event["reason"] == reason]
+
+    @property
+    def status_writes(self) -> int:
+        return self.api.requests[("patch", "hooks/status")]
+
+    @staticmethod
+    def metric(name: str) -> float:
+        """One sample by its name with labels, as the exposition writes it; 0 where there is none."""
+        lines = (line.rpartition(" ") for line in metrics.exposition().decode().splitlines())
+        return next((float(value) for found, _, value in lines if found == name), 0.0)
 
 
 def play(
