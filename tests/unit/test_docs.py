@@ -1,0 +1,65 @@
+"""The documents say what the code does: every setting, every target, Hooks that work, folders that exist."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from khook.core.configure import configure
+from khook.metrics import _REGISTRY
+from khook.settings import ALIASES, NAMES, Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *ALIASES])
+def test_the_readme_names_every_setting(name: str) -> None:
+    assert f"`{name}" in README
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (str(field.alias), str(field.default))
+        for field in Settings.model_fields.values()
+        if isinstance(field.default, int | str) and not isinstance(field.default, bool)
+    ],
+)
+def test_the_readme_shows_the_defaults_that_are_numbers_and_words(name: str, shown: str) -> None:
+    (line,) = [line for line in README.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)] or [README]
+    assert f"`{shown}`" in line or f"`{name}={shown}`" in line or name == "KAGENT_USER_ID"
+
+
+def test_every_hook_in_the_readme_works() -> None:
+    blocks = re.findall(r"```yaml\n(apiVersion.*?)```", README, re.DOTALL)
+    hooks = [hook for block in blocks for hook in yaml.safe_load_all(block) if hook["kind"] == "Hook"]
+    assert hooks
+    for hook in hooks:
+        done = configure(
+            hook, default_cooldown=timedelta(minutes=10), agent_namespace="kagent", allowed_agent_namespaces=()
+        )
+        assert done.problems == ()
+        assert len(done.entries) == len(hook["spec"]["eventConfigurations"])
+
+
+def test_every_target_of_make_is_helped_and_those_in_the_docs_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
+    helped = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    assert helped == set(phony.split())
+    documents = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", documents, re.MULTILINE)) <= helped
+
+
+def test_the_readme_names_only_metrics_that_exist() -> None:
+    exist = {name for metric in _REGISTRY.collect() for name in (metric.name, f"{metric.name}_total")}
+    assert set(re.findall(r"kagent_hook_\w+", README)) <= exist
+
+
+def test_the_architecture_has_a_heading_for_each_room() -> None:
+    headings = set(re.findall(r"^## (\S+)$", (ROOT / "docs" / "architecture.md").read_text("utf-8"), re.MULTILINE))
+    rooms = {f"khook/{room.parent.name}" for room in (ROOT / "khook").glob("*/__init__.py")} | {"shards"}
+    assert headings == rooms
