@@ -323,15 +323,21 @@ class OwnedNamespace:
 
     def tick(self) -> None:
         """Timers that are checked rather than set: stuck pods, resolving, expiring, lasting states."""
+        for table in self.tables:
+            table.show_forbidden(bool(self.forbidden()))
         if not self._pods.synced.is_set():
             return
         self._pods.tick()
         for table in self.tables:
-            table.show_forbidden(self._pod_watch.health.forbidden or self._event_watch.health.forbidden)
             for row, entry in table.tick(self._pods.named):
                 pod = self._pods.named(row.resource_name)
                 if pod is not None and (level := pod_rules.level_signal(pod)) is not None:
                     self._judge(table, level, pod, Audience(table=table, entries=frozenset({entry.identity})))
+
+    def forbidden(self) -> list[str]:
+        """The resources that RBAC does not let us watch here."""
+        watches = ((PODS.name, self._pod_watch.health), (EVENTS.name, self._event_watch.health))
+        return [name for name, health in watches if health.forbidden]
 
     def report(self) -> NamespaceReport | None:
         """None when both watches are live right now."""
@@ -339,7 +345,7 @@ class OwnedNamespace:
         watches = (self._pod_watch, self._event_watch)
         started = all(watch.health.synced for watch in watches)
         deaf_s = max(watch.deaf_s(now_at) for watch in watches) if started else now_at - self._started_at
-        forbidden = self._hooks_forbidden or any(watch.health.forbidden for watch in watches)
+        forbidden = self._hooks_forbidden or bool(self.forbidden())
         if started and deaf_s < REPORT_FROM_S and not forbidden:
             return None
         reason = next((watch.health.last_error for watch in watches if watch.health.last_error), "starting")

@@ -27,6 +27,7 @@ from khook.kube.audit import AuditTrail
 from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
 from khook.kube.hooks import Hooks
+from khook.kube.resources import EVENTS, PODS
 from khook.seams import Clock, Transports
 from khook.worker.delivery import Delivery, DeliveryLimits
 from khook.worker.namespace import OwnedNamespace
@@ -116,22 +117,26 @@ class WorkerWork:
             await self._parts.audit.flush(self._seams.clock.monotonic() + AUDIT_FLUSH_S)
         for task in self._tasks:
             task.cancel()
-        self._gauge(Counter())
+        self._gauge(Counter(), Counter())
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             firing: Counter[EventType] = Counter()
+            forbidden: Counter[str] = Counter()
             for namespace in list(self._namespaces.values()):
                 namespace.tick()
+                forbidden.update(namespace.forbidden())
                 for table in namespace.tables:
                     firing.update(table.firing())
-            self._gauge(firing)
+            self._gauge(firing, forbidden)
 
     @staticmethod
-    def _gauge(firing: "Counter[EventType]") -> None:
+    def _gauge(firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
         for event_type in EventType:
             metrics.active_events(event_type.value, firing[event_type])
+        for resource in (PODS, EVENTS):
+            metrics.watch_forbidden(resource.name, forbidden[resource.name])
 
     def _make_parts(self, config: messages.WorkerConfig) -> Parts:
         seams, incidents, agents = self._seams, config.incidents, config.agents

@@ -124,9 +124,7 @@ class World:
 
     async def _work(self, seat: Seat) -> None:
         chance = random.Random(self._chance.getrandbits(64))
-        seams = Seams(
-            clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda *_: None
-        )
+        seams = Seams(clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda *_: None)
         await serve(seat, seams=seams)
 
     async def prepare(self) -> None:
@@ -222,7 +220,6 @@ class World:
         await self.after(5)
         assert len(self.agents.runs) == count, [run.context for run in self.agents.runs]
         return self.agents.runs
-
 
     async def get_hook(self, namespace: str = "shop", name: str = "h") -> Json:
         return await self.cluster.get_hook(namespace, name)
