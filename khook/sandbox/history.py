@@ -136,6 +136,12 @@ class Watch:
                 result.append(change.line(self.kind, partial=self.partial, as_type=as_type))
         return result
 
+    def end(self) -> None:
+        """A clean end, after what has come so far."""
+        self.ended = True
+        if self.notify is not None:
+            self.notify()
+
     def fail(self, status: Json) -> None:
         """One ERROR line, then a clean end."""
         self.lines.append(watch_line("ERROR", orjson.dumps(status)))

@@ -17,7 +17,8 @@ from khook.sandbox import api_errors, schema
 from khook.sandbox.api_errors import ApiError, Cause
 from khook.sandbox.builtin import check_new, from_storage, normalized, to_storage
 from khook.sandbox.history import Change, Table, Watch, encoded, too_old, watch_line, without_previous
-from khook.sandbox.kinds import BUILT_IN, CRDS, EVENTS, NAMESPACES, PODS, Kind, kinds_of_crd
+from khook.sandbox.installed import Installed, accepted
+from khook.sandbox.kinds import CRDS, EVENTS, NAMESPACES, PODS, Kind
 from khook.sandbox.metadata import check_name, new_metadata, rfc3339, updated_metadata
 from khook.sandbox.patches import json_patched, merge_patched
 from khook.sandbox.selectors import Matcher
@@ -38,20 +39,17 @@ class Store:
         self._randomness = randomness
         self._tables: dict[str, Table] = {}
         self._watches: dict[tuple[str, str | None], dict[int, Watch]] = {}
-        self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in BUILT_IN}
+        self._installed = Installed()
         self._event_ends: dict[tuple[str, str], datetime] = {}
         for name in FIRST_NAMESPACES:
             self.create(NAMESPACES, None, {"metadata": {"name": name}}, now=now)
 
     def kind(self, group: str, version: str, plural: str) -> Kind:
         """The endpoint. Raises ApiError 404 when nothing is installed there."""
-        try:
-            return self._kinds[(group, version, plural)]
-        except KeyError:
-            raise api_errors.no_such_resource() from None
+        return self._installed.kind(group, version, plural)
 
     def kinds(self) -> list[Kind]:
-        return list(self._kinds.values())
+        return self._installed.all()
 
     # -- reads
 
@@ -218,13 +216,13 @@ class Store:
         Cached kinds still resume from their watch cache; `restart_caches` forgets that too.
         """
         self.compacted = max(self.compacted, self.revision if revision is None else revision)
-        for kind in self._kinds.values():
+        for kind in self.kinds():
             if not kind.cached:
                 self._table(kind).forget_before(self.compacted)
 
     def restart_caches(self) -> None:
         """As after a restart of kube-apiserver: watches of cached kinds resume only from the present on."""
-        for kind in self._kinds.values():
+        for kind in self.kinds():
             if kind.cached:
                 self._table(kind).forget_before(self.revision + 1)
 
@@ -320,7 +318,9 @@ class Store:
         self, kind: Kind, namespace: str | None, name: str, old: Json | None, new: Json, *, now: datetime
     ) -> Json:
         if kind == CRDS:
-            new = self._installed(new, now=now)
+            new = accepted(new, now=now)
+            if old is None or old["spec"] != new["spec"]:
+                self._install(new)
         self.revision += 1
         new = new | {"metadata": new["metadata"] | {"resourceVersion": str(self.revision)}}
         if kind.storage_key == EVENTS.storage_key:
@@ -347,37 +347,29 @@ class Store:
                 watch.push(change)
 
     def _empty(self, namespace: str) -> None:
-        for kind in list(self._kinds.values()):
+        for kind in self.kinds():
             for name, item in list(self._table(kind).objects.get(namespace, {}).items()) if kind.namespaced else []:
                 self._remove(kind, namespace, name, item, item)
 
-    def _installed(self, crd: Json, *, now: datetime) -> Json:
-        for key in [key for key in self._kinds if key[0] == crd["spec"]["group"] and key[2] == _plural(crd)]:
-            del self._kinds[key]
-        for kind in kinds_of_crd(crd):
-            self._kinds[(kind.group, kind.version, kind.plural)] = kind
-        established = [
-            {"type": kind, "status": "True", "lastTransitionTime": rfc3339(now), "reason": reason, "message": ""}
-            for kind, reason in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNamesAccepted"))
-        ]
-        stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
-        status = {"conditions": established, "acceptedNames": crd["spec"]["names"], "storedVersions": stored}
-        return crd | {"status": crd.get("status") or status}
+    def _install(self, crd: Json) -> None:
+        """What was stored is read through the new schema from now on, and watches of the old storage end."""
+        for kind in self._installed.install(crd):
+            assert kind.schema is not None
+            for items in self._table(kind).objects.values():
+                items.update({name: schema.defaulted_and_pruned(item, kind.schema) for name, item in items.items()})
+            self._end_watches(kind)
 
     def _uninstall(self, crd: Json) -> None:
-        for kind in [kind for kind in self._kinds.values() if (kind.group, kind.plural) == _names(crd)]:
+        for kind in self._installed.uninstall(crd):
             for namespace, items in list(self._table(kind).objects.items()):
                 for name, item in list(items.items()):
                     self._remove(kind, namespace or None, name, item, item)
-            del self._kinds[(kind.group, kind.version, kind.plural)]
+            self._end_watches(kind)
 
-
-def _plural(crd: Json) -> str:
-    return str(crd["spec"]["names"]["plural"])
-
-
-def _names(crd: Json) -> tuple[str, str]:
-    return str(crd["spec"]["group"]), _plural(crd)
+    def _end_watches(self, kind: Kind) -> None:
+        for (storage_key, _), watches in self._watches.items():
+            for watch in watches.values() if storage_key == kind.storage_key else ():
+                watch.end()
 
 
 def _desired(item: Json) -> Json:

@@ -1,11 +1,12 @@
 """What a write may rely on, and what a refusal looks like, held against the embedded API server and a real one."""
 
+from copy import deepcopy
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import pytest
-from support.api_servers import JSON_PATCH, MERGE, Cluster, version
+from support.api_servers import HOOK_CRD, JSON_PATCH, MERGE, Cluster, install_crd, version, wait_served, watching
 
 Json = dict[str, Any]
 
@@ -498,3 +499,25 @@ def test_every_answer_has_a_date_and_discovery_is_there(cluster: Cluster) -> Non
     assert cluster.admin.get("/apis/contract.khook.dev").json()["preferredVersion"]["version"] == "v1"
     groups = cluster.admin.get("/apis").json()["groups"]
     assert {"events.k8s.io", "coordination.k8s.io", "contract.khook.dev"} <= {group["name"] for group in groups}
+
+
+def test_a_changed_crd_prunes_what_was_stored_and_ends_its_watches(cluster: Cluster, namespace: str) -> None:
+    crd = deepcopy(HOOK_CRD)
+    crd["metadata"]["name"], crd["spec"]["group"] = f"hooks.{namespace}.dev", f"{namespace}.dev"
+    install_crd(cluster.admin, crd)
+    collection = f"/apis/{namespace}.dev/v1/namespaces/{namespace}/hooks"
+    body = hook("h") | {"apiVersion": f"{namespace}.dev/v1"}
+    made = cluster.admin.post(collection, json=body).json()
+    patched = cluster.admin.patch(f"{collection}/h/status", json={"status": {"rows": [{"name": "a"}]}}, headers=MERGE)
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["status"]["properties"]["rows"]
+    crd_path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    with watching(cluster.admin, collection, resourceVersion=version(made), timeoutSeconds="300") as lines:
+        assert next(lines)["object"]["status"] == {"rows": [{"name": "a"}]}
+        answer = cluster.admin.patch(crd_path, json={"spec": crd["spec"]}, headers=MERGE)
+        assert answer.status_code == 200, answer.text
+        assert list(lines) == []
+    wait_served(cluster.admin, collection)
+    after = cluster.admin.get(f"{collection}/h").json()
+    assert (after.get("status"), version(after)) == ({}, version(patched.json()))
+    assert cluster.admin.delete(crd_path).status_code == 200
