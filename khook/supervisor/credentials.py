@@ -77,6 +77,7 @@ def _from_kubeconfig(paths: str) -> Credentials:
         raise SettingsError([f"KUBECONFIG: {paths}: no such file"])
     try:
         config = KubeConfigMerger(paths).config  # type: ignore[no-untyped-call]
+        _name_plainly(config)
         # FileOrData writes inline certificates to files: into a directory of ours, read and gone.
         with tempfile.TemporaryDirectory(prefix="khook-") as directory:
             loader = KubeConfigLoader(  # type: ignore[no-untyped-call]
@@ -87,8 +88,18 @@ def _from_kubeconfig(paths: str) -> Credentials:
             found = SimpleNamespace(api_key={}, host="", ssl_ca_cert=None, cert_file=None, key_file=None)
             loader.load_and_set(found)  # type: ignore[no-untyped-call]
             return _credentials(found, cluster=cluster, user=user, context=context)
-    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise SettingsError([f"KUBECONFIG: {paths}: not YAML{f', line {mark.line + 1}' if mark else ''}"]) from None
+    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SettingsError([f"KUBECONFIG: {paths}: {error}"]) from error
+
+
+def _name_plainly(config: Any) -> None:
+    """The official client names an item by its whole content, secrets included, and shows that in its errors."""
+    for section in ("clusters", "contexts", "users"):
+        for item in config.value[section]:
+            item.name = f"{section}[{item.value.get('name')}]"
 
 
 def _chosen(config: Any, current: Mapping[str, Any]) -> tuple[Any, Any, Mapping[str, Any]]:
@@ -119,15 +130,21 @@ def _credentials(found: SimpleNamespace, *, cluster: Any, user: Any, context: Ma
         raise ValueError(f"{cluster.name}/server: {found.host!r} is no http or https URL")
     return Credentials(
         server=found.host,
-        ca_pem=_read(found.ssl_ca_cert),
+        ca_pem=_read(found.ssl_ca_cert, f"{cluster.name}/certificate-authority"),
         token="" if token_file else found.api_key.get("BearerToken", "").removeprefix("Bearer ").strip(),
         token_file=token_file,
-        client_cert_pem=_read(found.cert_file),
-        client_key_pem=_read(found.key_file),
+        client_cert_pem=_read(found.cert_file, "client-certificate"),
+        client_key_pem=_read(found.key_file, "client-key"),
         tls_server_name=cluster.safe_get("tls-server-name") or "",
         namespace=context.get("namespace") or "",
     )
 
 
-def _read(path: str | None) -> str:
-    return "" if path is None else Path(path).read_text()
+def _read(path: str | None, name: str) -> str:
+    """A file that is named must say something: no authority would mean the system's."""
+    if path is None:
+        return ""
+    content = Path(path).read_text()
+    if not content.strip():
+        raise ValueError(f"{name} is empty")
+    return content
