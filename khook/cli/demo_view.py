@@ -18,12 +18,13 @@ from khook.errors import EXIT_OK, EXIT_UNEXPECTED
 from khook.sandbox.kagent import Run
 from khook.sandbox.story import Verdict
 
-PROMPT_CHARS: Final = 72
-"""As much of a prompt as fits beside the other columns of a wide terminal."""
-
+PROMPT_CHARS: Final = 160
+"""A prompt's beginning: two lines beside the other columns of a terminal."""
 
 # Titles, heads and rules of three tables, and a row for each of two workers.
 OTHER_LINES: Final = 18
+# An incident takes one line, a call two.
+LINES_OF_BOTH: Final = 3
 MIN_ROWS: Final = 3
 ALL_ROWS: Final = 1_000
 
@@ -105,7 +106,7 @@ class View:
     def show(self, scene: Scene) -> None:
         self._last = scene
         if self._live:
-            fitting = max(MIN_ROWS, (self._console.height - OTHER_LINES) // 2)
+            fitting = max(MIN_ROWS, (self._console.height - OTHER_LINES) // LINES_OF_BOTH)
             self._live.update(_drawn(scene, newest=fitting), refresh=True)
             return
         for words in scene.words[self._words_said :]:
@@ -133,9 +134,12 @@ def _drawn(scene: Scene, *, newest: int) -> Group:
 
 
 def _table(title: str, *columns: str) -> Table:
+    """The last column takes the width that the others leave, and wraps."""
     table = Table(title=title, title_justify="left", expand=True)
-    for column in columns:
+    *others, last = columns
+    for column in others:
         table.add_column(column, overflow="ellipsis", no_wrap=True)
+    table.add_column(last, ratio=1)
     return table
 
 

@@ -55,7 +55,7 @@ HOOKS: Final = (
         (_OOM, PLANNER, "OOM kill of {{.ResourceName}} at {{.EventTime}}. Which memory limit does it need?"),
     ),
     _hook(
-        "billing",
+        "payments",
         "month-end",
         (_PENDING, PLANNER, "{{.ResourceName}} cannot run ({{.Reason}}): {{.Message}}"),
         (_RESTART, RESPONDER, "{{.ResourceName}} restarted at {{.Timestamp}} during month end. Find out why."),
@@ -72,7 +72,7 @@ HEALTHY: Final = (
     "shop/web-1",
     "shop/cart-1",
     "shop/orders-1",
-    "billing/ledger-1",
+    "payments/ledger-1",
     "search/query-1",
     "search/query-2",
     "search/index-1",
@@ -154,9 +154,9 @@ def _before_the_kill() -> list[Step]:
     return [
         _step(3.0, "shop/web-1", "crashes and is restarted", _crashed("web-1", count=1), shows=_RESTART),
         _step(3.2, "shop/web-1", "backs off", _back_off("web-1"), shows=_RESTART),
-        _step(4.0, "billing/report-1", "is created", pod_created("report-1", scheduled=False)),
-        _step(4.2, "billing/report-1", "fits no node", failed_scheduling("report-1"), shows=_PENDING),
-        _step(4.3, "billing/report-1", "hangs in Pending", pod_unschedulable("report-1"), shows=_PENDING),
+        _step(4.0, "payments/report-1", "is created", pod_created("report-1", scheduled=False)),
+        _step(4.2, "payments/report-1", "fits no node", failed_scheduling("report-1"), shows=_PENDING),
+        _step(4.3, "payments/report-1", "hangs in Pending", pod_unschedulable("report-1"), shows=_PENDING),
         _step(5.0, "shop/cart-1", "is OOM-killed", _oom_killed("cart-1"), shows=_OOM),
         _step(
             5.6, "shop/cart-1", "waits for its restart", _oom_looping("cart-1", count=1, ended_ago_s=0.6), shows=_OOM
@@ -164,10 +164,10 @@ def _before_the_kill() -> list[Step]:
         _step(6.2, "shop/cart-1", "backs off", _back_off("cart-1"), shows=_OOM),
         _step(6.5, "search/query-1", "fails its readiness probe", _readiness("query-1"), shows=_PROBE),
         _step(6.6, "search/query-1", "is not ready", pod_not_ready("query-1")),
-        _step(7.5, "billing/ledger-1", "restarts, and no Event says so", _crashed("ledger-1", count=1), shows=_RESTART),
+        _step(7.5, "payments/ledger-1", "restarts, and no Event says so", _crashed("ledger-1", count=1), shows=_RESTART),
         _step(8.5, "shop/web-1", "backs off again", _back_off("web-1", count=2), shows=_RESTART),
         _step(9.0, "search/query-1", "fails its probe again", _readiness("query-1", count=2), shows=_PROBE),
-        _step(9.5, "billing/report-1", "still fits no node", failed_scheduling("report-1", count=2), shows=_PENDING),
+        _step(9.5, "payments/report-1", "still fits no node", failed_scheduling("report-1", count=2), shows=_PENDING),
         _step(10.0, "shop/cart-1", "backs off again", _back_off("cart-1", count=2), shows=_OOM),
     ]
 
@@ -176,17 +176,17 @@ def _after_the_kill() -> list[Step]:
     return [
         _step(11.1, "search/index-1", "is OOM-killed", _oom_killed("index-1"), shows=_OOM),
         _step(11.2, "shop/orders-1", "crashes and is restarted", _crashed("orders-1", count=1), shows=_RESTART),
-        _step(11.3, "billing/invoice-1", "is created", pod_created("invoice-1")),
-        _step(11.5, "billing/invoice-1", "cannot pull its image", _image_back_off("invoice-1"), shows=_PENDING),
-        _step(11.6, "billing/invoice-1", "hangs in Pending", image_not_pulled("invoice-1"), shows=_PENDING),
+        _step(11.3, "payments/invoice-1", "is created", pod_created("invoice-1")),
+        _step(11.5, "payments/invoice-1", "cannot pull its image", _image_back_off("invoice-1"), shows=_PENDING),
+        _step(11.6, "payments/invoice-1", "hangs in Pending", image_not_pulled("invoice-1"), shows=_PENDING),
         _step(13.0, "search/query-2", "fails its liveness probe", _liveness("query-2"), shows=_PROBE),
         _step(13.5, "search/query-2", "is killed for it", _killed_for_liveness("query-2"), shows=_RESTART),
         _step(14.0, "search/query-2", "is restarted", _crashed("query-2", count=1), shows=_RESTART),
         _step(15.0, "shop/web-1", "crashes again", _crashed("web-1", count=2, looping=True), shows=_RESTART),
         _step(15.2, "shop/web-1", "backs off again", _back_off("web-1", count=3), shows=_RESTART),
         _step(15.5, "search/query-1", "fails its probe again", _readiness("query-1", count=3), shows=_PROBE),
-        _step(16.0, "billing/report-1", "still fits no node", failed_scheduling("report-1", count=3), shows=_PENDING),
-        _step(16.2, "billing/invoice-1", "backs off again", _image_back_off("invoice-1", count=2), shows=_PENDING),
+        _step(16.0, "payments/report-1", "still fits no node", failed_scheduling("report-1", count=3), shows=_PENDING),
+        _step(16.2, "payments/invoice-1", "backs off again", _image_back_off("invoice-1", count=2), shows=_PENDING),
         _step(16.5, "shop/cart-1", "is OOM-killed again", _oom_looping("cart-1", count=2), shows=_OOM),
         _step(
             17.0,
@@ -196,7 +196,7 @@ def _after_the_kill() -> list[Step]:
             shows=_OOM,
         ),
         _step(17.2, "search/index-1", "backs off", _back_off("index-1"), shows=_OOM),
-        _step(17.5, "billing/ledger-1", "restarts again", _crashed("ledger-1", count=2), shows=_RESTART),
+        _step(17.5, "payments/ledger-1", "restarts again", _crashed("ledger-1", count=2), shows=_RESTART),
         _step(18.0, "shop/orders-1", "backs off", _back_off("orders-1"), shows=_RESTART),
     ]
 

@@ -95,7 +95,7 @@ LINES = [
     b'{"event": "worker was welcomed", "slot": "w1", "pid": 11}\n',
     b'{"event": "namespace started", "slot": "w0", "namespace": "shop", "epoch": 1}\n',
     b'{"event": "namespace started", "slot": "w1", "namespace": "search", "epoch": 1}\n',
-    b'{"event": "namespace started", "slot": "w1", "namespace": "billing", "epoch": 1}\n',
+    b'{"event": "namespace started", "slot": "w1", "namespace": "payments", "epoch": 1}\n',
     b"Traceback (most recent call last):\n",
     b"[1, 2]\n",
     b'{"event": "worker was welcomed", "slot": 7}\n',
@@ -107,7 +107,7 @@ def test_the_log_tells_ports_workers_and_owners() -> None:
     for line in LINES:
         told.read(line)
     assert (told.metrics_port, told.health_port, told.pids) == (4001, 4002, {"w0": 10, "w1": 11})
-    assert (told.namespaces("w1"), told.busiest()) == (["billing", "search"], "w1")
+    assert (told.namespaces("w1"), told.busiest()) == (["payments", "search"], "w1")
     told.read(b'{"event": "worker was welcomed", "slot": "w1", "pid": 12}')
     assert (told.pids["w1"], told.lives) == (12, {"w0": 1, "w1": 2})
     assert Told().busiest() is None
@@ -202,5 +202,5 @@ def test_a_pipe_gets_each_line_once() -> None:
 
 def test_a_terminal_sees_workers_incidents_and_calls() -> None:
     text = shown(terminal=True, scenes=[scene("cart-1 is OOM-killed", runs=record(WANTED[6]))])
-    for part in ("cart-1 is OOM-killed", "billing search", "killed", "shop/storefront", "Completed", "Look."):
+    for part in ("cart-1 is OOM-killed", "payments search", "killed", "shop/storefront", "Completed", "Look."):
         assert part in text

@@ -21,9 +21,9 @@ from khook.sandbox.story import Expected, Moment, Step, Verdict, Write, compare,
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 WANTED = [
-    Expected("billing/month-end", "pod-pending", "invoice-1", "capacity-planner"),
-    Expected("billing/month-end", "pod-pending", "report-1", "capacity-planner"),
-    Expected("billing/month-end", "pod-restart", "ledger-1", "incident-responder"),
+    Expected("payments/month-end", "pod-pending", "invoice-1", "capacity-planner"),
+    Expected("payments/month-end", "pod-pending", "report-1", "capacity-planner"),
+    Expected("payments/month-end", "pod-restart", "ledger-1", "incident-responder"),
     Expected("search/latency", "oom-kill", "index-1", "capacity-planner"),
     Expected("search/latency", "probe-failed", "query-1", "incident-responder"),
     Expected("search/latency", "probe-failed", "query-2", "incident-responder"),
