@@ -215,7 +215,8 @@ class HookTable:
         if call_id is not None:
             fires.append(Fire(key=key, call_id=call_id, from_pod_status=signal.source is Source.POD))
         else:
-            if verdict is Verdict.IN_FLIGHT and signal.source is Source.EVENT and row.call is not None:
+            says_more = signal.source is Source.EVENT and signal.type is entry.event_type
+            if verdict is Verdict.IN_FLIGHT and says_more and row.call is not None:
                 texts.append(row.call.id)
             self.writer.changed()
 
