@@ -1,6 +1,7 @@
 """What the process tests run: a worker that owns keys, and a program that is a whole pool.
 
-`python -m process.pool_worker` prints one JSON line when all keys have started, and drains on SIGTERM and SIGINT.
+The program prints one JSON line when all keys have started, and drains on SIGTERM and SIGINT. Run by its path it has
+a `__main__` with a file, as a console script has, which workers would import again if it were not hidden.
 """
 
 import asyncio
@@ -157,9 +158,13 @@ async def program(launcher: ForkserverLauncher) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await until(lambda: all_started(pool))
     workers = [seen.pid for seen in pool.view().slots.values()]
-    print(json.dumps({"workers": workers}), flush=True)
+    pool.tell_slot("w0", b"where")
+    await until(lambda: any(said.startswith("{") for _, said in record.asked_))
+    print(json.dumps({"workers": workers, "facts": json.loads(record.asked_[-1][1])}), flush=True)
     if "spin" in sys.argv:
         pool.tell_slot("w1", b"spin")
+        await until(lambda: bool(record.deaths))
+        stopped.set()
     await stopped.wait()
     await pool.stop(drain_s=2.0)
     await running

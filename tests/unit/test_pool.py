@@ -251,7 +251,9 @@ def test_a_revoke_cancels_a_start_and_is_acknowledged() -> None:
         world.pool.want({})
         await asyncio.sleep(1)
         assert world.pool.view().keys == {}
+        await asyncio.sleep(100)
         assert {what for what, *_ in world.history} == {"stop"}
+        assert world.running == {}
         assert world.deaths == []
 
     story(tell, World())
