@@ -1,11 +1,17 @@
 """Fixtures that every folder of tests may use. Tests that need the real API server are marked `envtest` by it."""
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from support.real_apiserver import RealApiServer, find_binaries
 
 NO_BINARIES = "no kube-apiserver and etcd here: `make envtest` builds them, or set KUBEBUILDER_ASSETS"
+
+# No test is judged by its speed: this may be a busy machine. In CI the same examples are tried at each run.
+hypothesis.settings.register_profile("khook", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("khook")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,7 +25,7 @@ def real_apiserver() -> Iterator[RealApiServer]:
     """One server for the whole run; tests keep out of each other's way by namespaces of their own."""
     binaries = find_binaries()
     if binaries is None:
-        pytest.skip(NO_BINARIES)
+        (pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip)(NO_BINARIES)
     server = RealApiServer(binaries)
     try:
         server.start()
