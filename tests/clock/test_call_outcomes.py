@@ -1,5 +1,7 @@
 """What becomes of a call whose agent is not well: attempts, what the Hook shows, and what the next signal does."""
 
+from itertools import pairwise
+
 import pytest
 from support.objects import Json, entry
 from support.world import World, play
@@ -21,7 +23,7 @@ async def one_probe_failure(world: World, *faults: Fault) -> Json:
 
 def seconds_between_attempts(world: World) -> list[float]:
     times = [attempt.time for attempt in world.agents.attempts]
-    return [(later - earlier).total_seconds() for earlier, later in zip(times, times[1:], strict=False)]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
 
 
 def ends(world: World) -> list[str]:

@@ -1,0 +1,219 @@
+"""The Hook's status as khook's memory: claims that get lost, other writers, an older CRD, and how little is written."""
+
+from copy import deepcopy
+
+from support.objects import Json, entry
+from support.world import World, play
+
+from khook.api.crd import crd
+from khook.sandbox.api_routes import ApiCall
+
+PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+SEED_ROW = ("eventType", "resourceName", "firstSeen", "lastSeen", "status")
+STATUS = "/apis/kagent.dev/v1alpha2/namespaces/shop/hooks/h/status"
+MERGE = {"content-type": "application/merge-patch+json"}
+
+
+def status_patch(call: ApiCall) -> bool:
+    return (call.verb, call.resource) == ("patch", "hooks/status")
+
+
+async def quiet(world: World) -> Json:
+    """A pod in a world in which everything that there was to write has been written."""
+    await world.begin(entry("probe-failed"))
+    web = await world.well()
+    await world.after(5)
+    return web
+
+
+def older_crd(*, conditions: bool) -> Json:
+    """The CRD as the first controller installed it; some builds of it knew conditions."""
+    older = deepcopy(crd())
+    status = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    rows = status["properties"]["activeEvents"]["items"]
+    rows["properties"] = {name: rows["properties"][name] for name in SEED_ROW}
+    if not conditions:
+        del status["properties"]["conditions"]
+    return older
+
+
+def test_a_claim_whose_answer_is_lost_is_written_again_under_its_id_and_runs_once() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        world.api.fault(status_patch, lose_answer=True, times=1)
+        await world.says(*PROBE, of=web)
+        await world.after(0.1)
+        claimed = (await world.call())["id"]
+        assert world.agents.attempts == []
+        (run,) = await world.called(1)
+        assert run.call_id == claimed
+        assert (await world.call())["id"] == claimed
+
+    play(story)
+
+
+def test_a_claim_that_cannot_be_written_waits_for_the_api_server() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        undo = world.api.refuse(status_patch)
+        await world.says(*PROBE, of=web)
+        await world.after(300)
+        assert world.agents.attempts == []
+        undo()
+        await world.called(1)
+
+    play(story)
+
+
+def test_a_forbidden_status_ends_as_a_failure_that_is_shown_once_it_can_be_written() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        world.api.forbid(verb="patch", resource="hooks/status")
+        world.api.forbid(verb="patch", resource="hooks")
+        await world.says(*PROBE, of=web)
+        await world.after(30)
+        assert world.agents.attempts == []
+        (said,) = await world.audit("AgentCallFailed")
+        assert "refused the Hook's status" in said["message"]
+        world.api.allow_all()
+        await world.says(*PROBE, of=web)
+        await world.after(5)
+        call = await world.call()
+        assert (call["state"], call["reason"]) == ("Failed", "ClaimRefused")
+
+    play(story)
+
+
+def test_a_status_that_somebody_else_wrote_to_is_written_again_from_memory() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        before = await world.rows()
+        theirs = {"status": {"activeEvents": []}}
+        await world.cluster.request("PATCH", STATUS, theirs, headers=MERGE)
+        assert await world.rows() == []
+        await world.says(*PROBE, of=web)
+        await world.after(5)
+        (row,) = await world.rows()
+        assert row["call"] == before[0]["call"]
+        assert row["count"] == 2
+        assert len(world.agents.attempts) == 1
+
+    play(story)
+
+
+def test_a_conflict_in_the_middle_of_a_claim_costs_another_write_and_no_other_call() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.cluster.request("PATCH", STATUS, {"status": None}, headers=MERGE)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        assert world.api.answers["patch", "hooks/status", 409] == 1
+        assert (await world.call())["state"] == "Completed"
+
+    play(story)
+
+
+def test_a_hook_deleted_and_made_again_during_a_claim_is_another_hook() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        world.api.fault(status_patch, delay_s=1)
+        await world.says(*PROBE, of=web)
+        await world.after(0.5)
+        spec = (await world.get_hook())["spec"]
+        await world.cluster.delete_hook("shop", "h")
+        made = {"apiVersion": "kagent.dev/v1alpha2", "kind": "Hook", "spec": spec}
+        await world.cluster.hook(made | {"metadata": {"name": "h", "namespace": "shop"}})
+        (run,) = await world.called(1)  # the new Hook's own: it sees what happened in the last 15 min
+        assert (await world.call())["id"] == run.call_id
+
+    play(story)
+
+
+def test_an_older_crd_that_prunes_our_fields_lets_no_call_through_and_is_named() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.after(10)
+        assert world.agents.attempts == []
+        condition = await world.ready_condition()
+        assert (condition["status"], condition["reason"]) == ("False", "CRDOutdated")
+        assert "kagent-hook-crds" in condition["message"]
+
+    play(story, hook_crd=older_crd(conditions=True))
+
+
+def test_an_older_crd_without_conditions_is_named_in_a_kubernetes_event() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.after(120)
+        assert world.agents.attempts == []
+        (said,) = await world.audit("AgentCallFailed")
+        assert "upgrade kagent-hook-crds" in said["message"]
+        await world.says(*PROBE, of=web)
+        await world.after(10)
+        assert world.agents.attempts == []
+
+    play(story, hook_crd=older_crd(conditions=False))
+
+
+def test_after_the_crd_was_upgraded_calls_go_out() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.after(70)
+        name = crd()["metadata"]["name"]
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        await world.cluster.request("PATCH", path, {"spec": crd()["spec"]}, headers=MERGE)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        assert (await world.ready_condition())["status"] == "True"
+
+    play(story, hook_crd=older_crd(conditions=True))
+
+
+def test_repeats_cost_one_write_a_second_however_many_they_are() -> None:
+    async def story(world: World) -> None:
+        webs = [await quiet(world), *[await world.well(f"web-{number}") for number in range(2, 21)]]
+        for web in webs:
+            await world.says(*PROBE, of=web)
+        await world.called(20)
+        before = world.status_writes
+        for number in range(200):
+            await world.says(*PROBE, of=webs[number % 20], name=f"repeat-{number}")
+            await world.after(0.05)
+        await world.after(2)
+        assert 8 <= world.status_writes - before <= 12
+        assert [row["count"] for row in await world.rows()] == [11] * 20
+        assert len(world.agents.attempts) == 20
+
+    play(story)
+
+
+def test_nothing_is_written_while_nothing_changes() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        await world.after(200)  # resolved by now
+        before = world.status_writes
+        await world.after(600)
+        assert world.status_writes == before
+
+    play(story)
+
+
+def test_claims_that_come_together_share_a_write() -> None:
+    async def story(world: World) -> None:
+        await quiet(world)
+        webs = [await world.well(f"web-{number}") for number in range(2, 22)]
+        before = world.status_writes
+        world.api.fault(status_patch, delay_s=0.2, times=None)
+        for web in webs:
+            await world.says(*PROBE, of=web)
+        await world.called(20)
+        assert world.status_writes - before <= 8
+
+    play(story)
