@@ -54,7 +54,7 @@ def parse(store: Store, request: Request) -> ApiCall:
             pass
         case _:
             return _no_resource(request)
-    if not any((kind.group, kind.version) == (group, version) for kind in store.kinds()):
+    if not store.serves(group, version):
         return _no_resource(request)
     namespace: str | None = None
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] != "status":
@@ -255,7 +255,7 @@ def _discovery(store: Store, call: ApiCall) -> Response:
             found = _resources(store, "", "v1")
         case ["apis", group] if any(kind.group == group for kind in store.kinds()):
             found = {"kind": "APIGroup", "apiVersion": "v1"} | _group(store, group)
-        case ["apis", group, version] if any((k.group, k.version) == (group, version) for k in store.kinds()):
+        case ["apis", group, version] if store.serves(group, version):
             found = _resources(store, group, version)
     if found is None:
         return Response(status=404, headers=dict(_TEXT), body=b"404 page not found\n")

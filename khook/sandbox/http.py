@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import parse_qsl
 
 import httpx
 from aiohttp import web
@@ -134,16 +135,13 @@ class InMemoryTransport(httpx.AsyncBaseTransport):
         incoming = Request(
             method=request.method,
             path=request.url.path,
-            query=dict(request.url.params),
-            headers={name.lower(): value for name, value in request.headers.items()},
+            query=dict(parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True)),
+            headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw},
             body=await request.aread(),
         )
-        if (trace := request.extensions.get("trace")) is not None:
-            # httpcore's own word for it: the whole request has left the client.
-            await trace("http11.send_request_body.complete", {})
         read_timeout_s: float | None = request.extensions.get("timeout", {}).get("read")
         if (trace := request.extensions.get("trace")) is not None:
-            # httpcore's word for it: from here on silence may be an agent at work.
+            # httpcore's word for it: the whole request has left, from here on silence may be an agent at work.
             await trace("http11.send_request_body.complete", {})
         try:
             async with _read_timeout(request, read_timeout_s):

@@ -19,6 +19,7 @@ class Installed:
 
     def __init__(self) -> None:
         self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in BUILT_IN}
+        self._group_versions = self._served()
 
     def kind(self, group: str, version: str, plural: str) -> Kind:
         """Raises ApiError 404 when nothing is installed there."""
@@ -26,6 +27,9 @@ class Installed:
             return self._kinds[(group, version, plural)]
         except KeyError:
             raise api_errors.no_such_resource() from None
+
+    def serves(self, group: str, version: str) -> bool:
+        return (group, version) in self._group_versions
 
     def all(self) -> list[Kind]:
         return list(self._kinds.values())
@@ -35,6 +39,7 @@ class Installed:
         self.uninstall(crd)
         kinds = kinds_of_crd(crd)
         self._kinds |= {(kind.group, kind.version, kind.plural): kind for kind in kinds}
+        self._group_versions = self._served()
         return kinds
 
     def uninstall(self, crd: Json) -> list[Kind]:
@@ -43,7 +48,11 @@ class Installed:
         gone = [kind for kind in self._kinds.values() if (kind.group, kind.plural) == (group, plural)]
         for kind in gone:
             del self._kinds[(kind.group, kind.version, kind.plural)]
+        self._group_versions = self._served()
         return gone
+
+    def _served(self) -> frozenset[tuple[str, str]]:
+        return frozenset((group, version) for group, version, _ in self._kinds)
 
 
 def accepted(crd: Json, *, now: datetime) -> Json:

@@ -48,6 +48,9 @@ class Store:
         """The endpoint. Raises ApiError 404 when nothing is installed there."""
         return self._installed.kind(group, version, plural)
 
+    def serves(self, group: str, version: str) -> bool:
+        return self._installed.serves(group, version)
+
     def kinds(self) -> list[Kind]:
         return self._installed.all()
 
