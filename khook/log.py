@@ -22,6 +22,9 @@ MAX_VALUE_CHARS: Final = 1024
 MAX_TRACEBACK_CHARS: Final = 8192
 """A traceback's end says where it happened, so its beginning is cut."""
 MAX_ITEMS: Final = 20
+MAX_DEPTH: Final = 4
+MAX_INTEGER: Final = 2**53
+"""What every reader of JSON holds exactly; a larger one is written as text."""
 MAX_LINE_CHARS: Final = 16_384
 """What container runtimes keep in one piece (containerd's and CRI-O's 16 KiB)."""
 MIN_SECRET_CHARS: Final = 6
@@ -209,24 +212,32 @@ def _bound_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return {name: _traceback(value) if name == Key.EXCEPTION else _bounded(value) for name, value in event.items()}
 
 
-def _bounded(value: object) -> Any:
+def _bounded(value: object, *, depth: int = 0) -> Any:
     match value:
-        case None | bool() | int() | float():
+        case None | bool() | float():
+            return value
+        case int() if abs(value) <= MAX_INTEGER:
             return value
         case str():
-            text = "".join(one if one.isprintable() else "�" for one in _SECRETS.blot(str(value)[: 1 << 20]))
+            text = _printable(_SECRETS.blot(str(value)))
             return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"
-        case Mapping():
-            return {_bounded(str(name)): _bounded(one) for name, one in list(value.items())[:MAX_ITEMS]}
-        case list() | tuple():
-            return [_bounded(one) for one in value[:MAX_ITEMS]]
+        case Mapping() if depth < MAX_DEPTH:
+            items = list(value.items())[:MAX_ITEMS]
+            return {_bounded(str(name)): _bounded(one, depth=depth + 1) for name, one in items}
+        case list() | tuple() if depth < MAX_DEPTH:
+            return [_bounded(one, depth=depth + 1) for one in value[:MAX_ITEMS]]
         case _:
             return _bounded(str(value))
 
 
 def _traceback(value: object) -> str:
-    text = _SECRETS.blot(str(value))
+    text = "\n".join(_printable(line) for line in _SECRETS.blot(str(value)).split("\n"))
     return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS:]
+
+
+def _printable(text: str) -> str:
+    """Without what would forge a line, steer a terminal or be no Unicode text (lone surrogates)."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 _FIRST: Final = (Key.TIMESTAMP.value, Key.LEVEL.value, Key.LOGGER.value, Key.EVENT.value)

@@ -150,6 +150,25 @@ def test_every_line_is_bounded() -> None:
     assert all(len(line) <= MAX_LINE_CHARS for line in stream.getvalue().splitlines())
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.datetimes(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    max_leaves=8,
+)
+
+
+@given(ANYTHING, st.text(st.characters()))
+def test_logging_never_fails_whatever_a_value_is(value: object, message: str) -> None:
+    stream = configured()
+    try:
+        raise ValueError(message)
+    except ValueError:
+        log.get("x").exception("failed", detail=value, error=2**80)
+    (line,) = lines(stream)
+    assert line["event"] == "failed"
+    assert "ValueError" in line["exception"]
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_value_cannot_forge_a_line(form: str) -> None:
     stream = configured(form=form)
