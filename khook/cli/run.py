@@ -7,6 +7,7 @@ main thread before the event loop, the loop last. A signal handler only asks to 
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 from collections.abc import Mapping
@@ -31,12 +32,16 @@ def run(environ: Mapping[str, str] | None = None) -> None:
     chosen = settings.load(environ)
     log.configure(level=chosen.log_level, format=chosen.log_format)
     log.register_secret(chosen.kagent_api_key.get_secret_value())
-    metrics.prepare_directory(chosen.multiproc_dir)
+    directory = metrics.prepare_directory(chosen.multiproc_dir)
     metrics.bind_slot("supervisor")
     agent_tls(chosen.kagent_base_url, chosen.kagent_ca_file)  # a bad file is a bad setting, not a dead worker
     launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
     launcher.ensure_running()
-    asyncio.run(_supervise(chosen, launcher, environ))
+    try:
+        asyncio.run(_supervise(chosen, launcher, environ))
+    finally:
+        if chosen.multiproc_dir is None:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _supervise(chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str]) -> None:

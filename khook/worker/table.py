@@ -283,7 +283,7 @@ class HookTable:
             elif self._expired(row, now):
                 del self._rows[key]
                 self.writer.changed()
-            elif (entry := self._entries.get(row.entry)) is not None and _may_be_told_again(row):
+            elif (entry := self._entries.get(row.entry)) is not None and _may_be_told_again(row, entry, now):
                 again.append((row, entry))
         return again
 
@@ -376,14 +376,13 @@ def _about(row: Row) -> str:
     return f"{row.event_type} of {row.resource_kind} {row.resource_name}"
 
 
-def _may_be_told_again(row: Row) -> bool:
-    return (
-        row.event_type is EventType.POD_PENDING
-        and row.status is RowStatus.FIRING
-        and row.call is not None
-        and row.call.state in (CallState.FAILED, CallState.PENDING)
-        and not row.call.open
-    )
+def _may_be_told_again(row: Row, entry: Entry, now: datetime) -> bool:
+    """No agent has heard of this pending pod, one cooldown after its call failed: its state, if it lasts, is news."""
+    call = row.call
+    failed = call is not None and call.state is CallState.FAILED and call.accepted_time is None
+    if not failed or call is None or row.event_type is not EventType.POD_PENDING or row.status is RowStatus.RESOLVED:
+        return False
+    return now >= (call.ended_time or call.claimed_time) + entry.cooldown
 
 
 def _key(row: Row) -> RowKey:
