@@ -142,7 +142,8 @@ class Member:
     async def _drain(self, drain_s: float) -> None:
         await _cancelled([held.task for held in self._held.values() if not held.stopping])
         async with asyncio.timeout(drain_s + DRAIN_GRACE_S):
-            await self._work.drain(drain_s)
+            if self._welcomed.is_set():  # else nothing was ever started
+                await self._work.drain(drain_s)
             await self._channel.flushed()
 
     async def _receive(self) -> None:

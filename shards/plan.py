@@ -114,8 +114,8 @@ class Plan:
         """The judge itself was stalled that long: what was acknowledged meanwhile could not be heard."""
         for key in self._revoked:
             hold = self._holds[key]
-            if hold.revoked_at is not None:
-                self._holds[key] = replace(hold, revoked_at=hold.revoked_at + late_s)
+            assert hold.revoked_at is not None
+            self._holds[key] = replace(hold, revoked_at=hold.revoked_at + late_s)
 
     # decisions
 

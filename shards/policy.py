@@ -137,10 +137,8 @@ class SlotPolicy:
                 return self.condemn(now, Why.NO_HELLO)
             case Phase.RUNNING:
                 return self.condemn(now, Why.NO_HEARTBEAT)
-            case Phase.STOPPING | Phase.DOOMED:
-                return self._climb(now)
             case _:
-                return None
+                return self._climb(now)
 
     def hello(self, now: float) -> bool:
         """The process serves. False: it is no longer welcome."""

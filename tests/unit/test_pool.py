@@ -45,6 +45,7 @@ class World:
         self.start_fails: dict[str, int] = {}
         self.start_s = 0.0
         self.stop_hangs: set[str] = set()
+        self.stop_fails: set[str] = set()
         self.starting = self.most_starting = 0
 
     # the owner
@@ -112,6 +113,8 @@ class Worker:
     async def stop(self, key: str, epoch: int) -> None:
         if key in self.world.stop_hangs:
             await asyncio.Event().wait()
+        if key in self.world.stop_fails:
+            raise RuntimeError("cannot let go")
         self.world.running.pop(key, None)
         self.world.history.append(("stop", key, self.slot, epoch))
 
@@ -213,6 +216,23 @@ def test_a_revoke_that_is_not_acknowledged_ends_the_worker_and_never_makes_two_o
         assert world.deaths == [(owner, "SIGABRT")]
         assert world.owners() == world.running
         assert set(world.running) == set(KEYS)
+
+    story(tell, World())
+
+
+def test_a_stop_that_fails_costs_the_worker_and_frees_its_keys() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        owner = world.running["key-3"]
+        world.stop_fails.add("key-3")
+        world.pool.want({key: 1.0 for key in KEYS if key != "key-3"})
+        await asyncio.sleep(4.5)
+        assert world.pool.view().keys["key-3"].problem == "RuntimeError: cannot let go"
+        assert world.deaths == []
+        await asyncio.sleep(1.5)
+        assert world.deaths == [(owner, "SIGABRT")]
+        assert set(world.running) == set(KEYS) - {"key-3"}
+        assert world.owners() == world.running
 
     story(tell, World())
 
@@ -405,6 +425,61 @@ def test_a_worker_that_does_not_drain_climbs_the_ladder() -> None:
         assert asyncio.get_running_loop().time() - began_at == pytest.approx(3.0 + 2.0 + 2.0, abs=0.1)
 
     run(scene())
+
+
+def test_a_worker_that_is_still_being_welcomed_stops_without_a_drain() -> None:
+    class Slow(Worker):
+        async def welcome(self, payload: bytes) -> None:
+            await asyncio.Event().wait()
+
+    async def scene() -> None:
+        world = World()
+
+        async def serve(seat: Seat) -> None:
+            await Member(seat, work=Slow(world, seat.slot), clock=LoopClock()).run()
+
+        pool = world.make(1, InProcessLauncher(serve))
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(60)
+        assert (world.deaths, world.history) == ([], []), "it beats, and starts nothing yet"
+        await pool.stop(drain_s=3.0)
+        await running
+        assert (world.deaths, world.drained) == ([("w0", "exit 0")], [])
+
+    run(scene())
+
+
+def test_a_pool_that_is_stopped_before_it_runs_starts_nothing() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        await pool.stop(drain_s=1.0)
+        await pool.run()
+        assert world.launcher.processes == {}
+
+    run(scene())
+
+
+def test_a_worker_that_does_not_read_is_given_up() -> None:
+    class Deaf(World):
+        async def serve(self, seat: Seat) -> None:
+            from shards import wire
+
+            if self.deaths:
+                await super().serve(seat)
+            seat.channel.send(wire.encode(wire.Hello(protocol=wire.PROTOCOL, slot=seat.slot, pid=seat.pid)))
+            await asyncio.Event().wait()
+
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        sent = [world.pool.tell_slot("w0", b"x" * 3_000_000) for _ in range(7)]
+        assert sent == [True] * 5 + [False] * 2
+        await asyncio.sleep(1)
+        assert world.deaths == [("w0", "SIGABRT")]
+        assert "does not read its channel" in [values.get("why") for _, values in world.log.events]
+
+    story(tell, Deaf(), slots=1)
 
 
 def test_what_the_owner_raises_ends_the_pool_and_every_worker() -> None:

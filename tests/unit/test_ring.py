@@ -1,5 +1,6 @@
 """The ring: the same home everywhere, an even share, few moves."""
 
+import sys
 import time
 from collections import Counter
 
@@ -70,7 +71,8 @@ def test_ten_thousand_keys_find_their_homes_within_50_ms() -> None:
         homes(Ring(slots(8)))
         return time.process_time() - began_at
 
-    assert min(took_s() for _ in range(5)) <= 0.05
+    traced = sys.gettrace() is not None  # coverage counts each line
+    assert min(took_s() for _ in range(5)) <= (0.5 if traced else 0.05)
 
 
 def test_a_slot_twice_or_no_virtual_nodes_are_refused() -> None:
