@@ -11,14 +11,16 @@ import contextlib
 import random
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from shards import wire
 from shards.launch import Channel, ChannelClosed, ChannelFull, Clock, Launcher, LaunchFailed, Process
 from shards.plan import Grant, Plan, Revoke
 from shards.policy import Action, Phase, PoolLimits, SlotPolicy, Why
 from shards.ring import VIRTUAL_NODES, Ring
+from shards.user import KeyView, Log, Owner, PoolBroken, PoolView, SlotView, key_view
+
+__all__ = ["KeyView", "Log", "Owner", "Pool", "PoolBroken", "PoolView", "SlotView"]
 
 MAX_SLEEP_S: Final = 1.0
 """The loop looks at the clock at least this often, so that a clock that runs unlike the loop's does no harm."""
@@ -39,63 +41,6 @@ _SIGNALS: Final = {
 }
 
 
-class Owner(Protocol):
-    """What the pool's user supplies. Called in the pool's loop, must not block; what it raises ends the pool."""
-
-    def welcome(self, slot: str) -> bytes:
-        """The payload for a member that said hello: settings, credentials."""
-        ...
-
-    def reported(self, slot: str, report: bytes) -> None: ...
-
-    def asked(self, slot: str, question: bytes) -> None:
-        """A message from a member; answer with `Pool.tell_slot`."""
-        ...
-
-    def died(self, slot: str, how: str) -> None:
-        """After the process is gone for certain, before its successor starts."""
-        ...
-
-
-class Log(Protocol):
-    """A structlog-like bound logger."""
-
-    def info(self, event: str, **values: Any) -> Any: ...
-    def warning(self, event: str, **values: Any) -> Any: ...
-    def error(self, event: str, **values: Any) -> Any: ...
-
-
-class PoolBroken(Exception):
-    """Every slot has spent its crash budget."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotView:
-    state: Phase
-    pid: int | None
-    restarts: int
-    keys: tuple[str, ...]
-    """What its process holds, or has not yet acknowledged to have stopped."""
-    lag_s: float
-    """How late its last heartbeat was sent: what its event loop suffers."""
-    last_death: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyView:
-    slot: str | None
-    """Who holds it; None while it waits for a process."""
-    epoch: int
-    started: bool
-    problem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolView:
-    slots: Mapping[str, SlotView]
-    keys: Mapping[str, KeyView]
-
-
 class _Place:
     """One slot and whatever fills it."""
 
@@ -107,6 +52,16 @@ class _Place:
         self.launches = 0
         self.lag_s = 0.0
         self.last_death = ""
+
+    def view(self, keys: Sequence[str]) -> SlotView:
+        return SlotView(
+            state=self.policy.phase,
+            pid=self.process.pid if self.process is not None else None,
+            restarts=max(0, self.launches - 1),
+            keys=tuple(keys),
+            lag_s=self.lag_s,
+            last_death=self.last_death,
+        )
 
 
 class Pool:
@@ -170,20 +125,12 @@ class Pool:
             self.tell_slot(slot, payload)
 
     def view(self) -> PoolView:
-        holds = self._plan.holds()
+        holds, homes = self._plan.holds(), self._plan.homes()
         held_by: dict[str, list[str]] = {slot: [] for slot in self._places}
         for key, hold in holds.items():
             held_by[hold.slot].append(key)
-        keys = {}
-        for key in [*self._plan.homes(), *(key for key in holds if key not in self._plan.homes())]:
-            held = holds.get(key)
-            keys[key] = KeyView(
-                slot=held.slot if held else None,
-                epoch=held.epoch if held else 0,
-                started=held.started if held else False,
-                problem=held.problem if held else "",
-            )
-        return PoolView(slots={slot: _seen(place, held_by[slot]) for slot, place in self._places.items()}, keys=keys)
+        keys = {key: key_view(holds.get(key)) for key in dict.fromkeys([*homes, *holds])}
+        return PoolView(slots={slot: place.view(held_by[slot]) for slot, place in self._places.items()}, keys=keys)
 
     async def run(self) -> None:
         """Until `stop` is done. Raises PoolBroken, or what `Owner` raised; no process is left alive either way."""
@@ -417,14 +364,3 @@ class Pool:
         self._plan.ready(place.slot)
         self._settle(now)
         self._wake.set()
-
-
-def _seen(place: _Place, keys: list[str]) -> SlotView:
-    return SlotView(
-        state=place.policy.phase,
-        pid=place.process.pid if place.process is not None else None,
-        restarts=max(0, place.launches - 1),
-        keys=tuple(keys),
-        lag_s=place.lag_s,
-        last_death=place.last_death,
-    )
