@@ -20,12 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.envtest)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skipped (or failed, where KHOOK_REQUIRE_ENVTEST is set) at one place, so that the summary says it in one line."""
+    if item.get_closest_marker("envtest") is not None and find_binaries() is None:
+        (pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip)(NO_BINARIES)
+
+
 @pytest.fixture(scope="session")
 def real_apiserver() -> Iterator[RealApiServer]:
     """One server for the whole run; tests keep out of each other's way by namespaces of their own."""
     binaries = find_binaries()
-    if binaries is None:
-        (pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip)(NO_BINARIES)
+    assert binaries is not None, NO_BINARIES
     server = RealApiServer(binaries)
     try:
         server.start()
