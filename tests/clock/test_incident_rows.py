@@ -1,9 +1,7 @@
 """The life of an incident over minutes: resolved, fired again, suspended, stuck, forgotten."""
 
-from datetime import timedelta
-
 import pytest
-from support.objects import Json, crash_looping, entry, pod, rfc3339, running, unschedulable
+from support.objects import Json, crash_looping, entry, pod, rfc3339, running, terminated, unschedulable
 from support.world import World, play
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
@@ -233,15 +231,21 @@ def test_a_pod_that_is_held_back_on_purpose_or_initializes_is_not_stuck(why: str
         else:
             body["spec"]["initContainers"] = [{"name": "migrate", "image": "registry.example/migrate:1"}]
             state = {"running": {"startedAt": rfc3339(world.now())}}
-            init = {"name": "migrate", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+            init: Json = {
+                "name": "migrate",
+                "image": "i",
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0,
+                "state": state,
+            }
             now = pending(world, initContainerStatuses=[init])
         slow = await world.cluster.pod(body, now)
         await world.after(20 * MINUTE_S)
         assert world.agents.attempts == []
         if why == "initializing":  # its end starts the minute anew
-            init["state"] = {"terminated": {"exitCode": 0, "finishedAt": rfc3339(world.now()), "reason": "Completed"}}
-            init["state"]["terminated"]["startedAt"] = rfc3339(world.now() - timedelta(minutes=20))
-            await world.cluster.pod_status(slow, pending(world, initContainerStatuses=[init]))
+            ended = {"terminated": terminated(reason="Completed", exit_code=0, now=world.now())}
+            await world.cluster.pod_status(slow, now | {"initContainerStatuses": [init | {"state": ended}]})
             await world.after(50)
             assert world.agents.attempts == []
             await world.called(1)

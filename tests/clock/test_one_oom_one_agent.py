@@ -5,8 +5,12 @@ from support.objects import Json, crash_looping, entry, restarted
 from support.world import World, play
 
 BACK_OFF = ("BackOff", "Back-off restarting failed container app in pod web-1_shop(uid)")
-OOM_STATUS = {"reason": "OOMKilled", "exit_code": 137}
 BOTH = (entry("pod-restart", "restarts"), entry("oom-kill", "kills"))
+
+
+def oom_killed(world: World, *, restarts: int = 1) -> Json:
+    """In CrashLoopBackOff after an OOM kill just now."""
+    return crash_looping(now=world.now(), reason="OOMKilled", exit_code=137, restarts=restarts)
 
 
 async def with_both_entries(world: World) -> Json:
@@ -63,7 +67,7 @@ def test_an_oom_kill_told_by_the_pod_first_calls_the_oom_kill_agent_alone() -> N
     async def story(world: World) -> None:
         web = await with_both_entries(world)
         for restarts in range(1, 4):
-            await world.cluster.pod_status(web, crash_looping(now=world.now(), restarts=restarts, **OOM_STATUS))
+            await world.cluster.pod_status(web, oom_killed(world, restarts=restarts))
             await world.after(0.5)
             await world.says(*BACK_OFF, of=web)
             await world.after(20)
@@ -83,7 +87,7 @@ def test_an_oom_kill_told_by_an_event_up_to_two_seconds_before_the_pod_calls_the
         web = await with_both_entries(world)
         await world.says(*BACK_OFF, of=web)
         await world.after(lead_s)
-        await world.cluster.pod_status(web, crash_looping(now=world.now(), **OOM_STATUS))
+        await world.cluster.pod_status(web, oom_killed(world))
         (run,) = await world.called(1)
         assert run.agent == "kills"
 
@@ -126,7 +130,7 @@ def test_an_oom_kill_after_a_plain_crash_and_a_plain_crash_after_an_oom_kill_hav
         await world.after(10)
         await world.cluster.pod_status(web, restarted(now=world.now(), restarts=1))
         await world.after(10)
-        await world.cluster.pod_status(web, crash_looping(now=world.now(), restarts=2, **OOM_STATUS))
+        await world.cluster.pod_status(web, oom_killed(world, restarts=2))
         await world.says(*BACK_OFF, of=web)
         assert [run.agent for run in await world.called(2)] == ["restarts", "kills"]
 
@@ -139,7 +143,7 @@ def test_where_the_oom_kill_entry_selects_other_pods_the_restart_entry_has_it() 
         await world.begin(entry("pod-restart", "restarts"), entry("oom-kill", "kills", selector=elsewhere))
         web = await world.well(labels={"app": "web"})
         await world.after(5)
-        await world.cluster.pod_status(web, crash_looping(now=world.now(), **OOM_STATUS))
+        await world.cluster.pod_status(web, oom_killed(world))
         await world.says(*BACK_OFF, of=web)
         (run,) = await world.called(1)
         assert run.agent == "restarts"

@@ -90,7 +90,7 @@ def test_a_status_that_somebody_else_wrote_to_is_written_again_from_memory() -> 
         await world.says(*PROBE, of=web)
         await world.called(1)
         before = await world.rows()
-        theirs = {"status": {"activeEvents": []}}
+        theirs: Json = {"status": {"activeEvents": []}}
         await world.cluster.request("PATCH", STATUS, theirs, headers=MERGE)
         assert await world.rows() == []
         await world.says(*PROBE, of=web)
