@@ -22,6 +22,7 @@ class KhookProcess:
     """`start`, then `stop` (SIGTERM) or `kill` (SIGKILL), then `start` again; the log goes on in one file."""
 
     def __init__(self, *, kubeconfig: Path, base_url: str, api_key: str, environ: Mapping[str, str] = {}) -> None:
+        self.kubeconfig = kubeconfig
         self._folder = Path(tempfile.mkdtemp(prefix="khook-run-"))
         self._environ = {
             "PATH": os.environ["PATH"],
@@ -77,6 +78,16 @@ class KhookProcess:
             answer = await http.get(f"http://127.0.0.1:{self._ports['metrics_port']}/metrics")
         samples = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
+
+    async def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        samples = (await self.metrics()).items()
+        return sum(
+            value
+            for sample, value in samples
+            if sample.partition("{")[0] == name and wanted <= set(sample.partition("{")[2].rstrip("}").split(","))
+        )
 
     def worker_pids(self) -> dict[str, int]:
         """The newest process of each slot, as the log names them."""
