@@ -204,8 +204,8 @@ class Settings(BaseModel):
     drain_s: Annotated[float, _lasting_s("0s", "10m")] = Field(20.0, alias="KHOOK_DRAIN")
     """How long calls in flight may take to finish once we are told to stop."""
 
-    heartbeat_timeout_s: Annotated[float, _lasting_s("2s", "5m")] = Field(10.0, alias="KHOOK_HEARTBEAT_TIMEOUT")
-    """A worker silent for this long is stuck, and replaced."""
+    heartbeat_timeout_s: Annotated[float, _lasting_s("3s", "5m")] = Field(10.0, alias="KHOOK_HEARTBEAT_TIMEOUT")
+    """A worker silent for this long is stuck, and replaced. Three heartbeats at least, one a second."""
 
     # What is watched.
 

@@ -62,10 +62,6 @@ class Mismatch(StrEnum):
     """The pod is not there any more, and this entry needs its labels or its owner."""
 
 
-# The reason that comes nearest to firing is the one worth telling.
-_NEAREST_FIRST: Final = (Mismatch.SELECTOR, Mismatch.POD_GONE, Mismatch.TAKEN_BY_OOM)
-
-
 def match(
     entries: Sequence[Entry], signal: Signal, *, pod_labels: Mapping[str, str] | None, pod_known: bool, oom: bool
 ) -> list[Entry]:
@@ -76,12 +72,6 @@ def match(
     """
     judged = consider(entries, signal, pod_labels=pod_labels, pod_known=pod_known, oom=oom)
     return [entry for entry, mismatch in judged if mismatch is None]
-
-
-def why_not(judged: Sequence[tuple[Entry, Mismatch | None]]) -> Mismatch:
-    """The one reason why none of the entries that `consider` judged took the signal."""
-    found = {mismatch for _, mismatch in judged}
-    return next((reason for reason in _NEAREST_FIRST if reason in found), Mismatch.NO_ENTRY_OF_TYPE)
 
 
 def consider(

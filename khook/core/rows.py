@@ -154,15 +154,6 @@ def expired(row: Row, *, now: datetime, cooldown: timedelta, rules: IncidentRule
     return end is not None and now >= end
 
 
-def next_check(row: Row, *, now: datetime, cooldown: timedelta, rules: IncidentRules) -> datetime | None:
-    """When the passing of time alone can next make `resolves` or `expired` true; None: only a new fact can."""
-    if row.status is RowStatus.FIRING and not row.legacy:
-        silences = (rules.resolve_after, _long_silence(cooldown))
-        times = [_quiet_since(row) + silence for silence in silences]
-        return min((time for time in times if time > now), default=None)
-    return _life_end(row, cooldown=cooldown, rules=rules)
-
-
 def muted_by_legacy(
     rows: Iterable[Row], signal: Signal, *, event_type: EventType, now: datetime, cooldown: timedelta
 ) -> bool:

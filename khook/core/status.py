@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from khook.core.incident import CallId, CallState, Row
+from khook.core.incident import CallId, Row
 from khook.core.moment import rfc3339_seconds
 from khook.core.rowjson import render_row, restore_row
 
@@ -38,19 +38,18 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return _without_time(before) != _without_time(after)
 
 
-def claim_survived(answer: Mapping[str, Any], claims: Mapping[CallId, CallState]) -> bool:
-    """Whether the Hook that the API server answered with holds each call id with its state.
+def call_state(status: object, call_id: CallId) -> str | None:
+    """The state in which a status that anybody may have written holds a call; None where it does not.
 
     An older CRD of the same group, version and kind prunes fields it does not know, and answers 200.
     """
-    status = answer.get("status")
-    events = status.get("activeEvents") if isinstance(status, dict) else None
-    held = {
-        (call.get("id"), call.get("state"))
-        for event in (events if isinstance(events, list) else ())
-        if isinstance(event, dict) and isinstance(call := event.get("call"), dict)
-    }
-    return all((call_id, state.value) in held for call_id, state in claims.items())
+    events = status.get("activeEvents") if isinstance(status, Mapping) else None
+    for event in events if isinstance(events, list) else ():
+        call = event.get("call") if isinstance(event, dict) else None
+        if isinstance(call, dict) and call.get("id") == call_id:
+            state = call.get("state")
+            return state if isinstance(state, str) else None
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,10 +235,10 @@ class StatusWriter:
     def _judge(self, covered: list[_Claim]) -> None:
         wanted = self._source()
         for claim in covered:
-            if _state_of(self._held, claim.call_id) == claim.state:
+            if core_status.call_state(self._held, claim.call_id) == claim.state:
                 self.outdated = False
                 self._end(claim, Commit.WRITTEN)
-            elif _state_of(wanted, claim.call_id) != claim.state:
+            elif core_status.call_state(wanted, claim.call_id) != claim.state:
                 # Memory itself moved on while the patch was under way (entry deleted, Hook suspended).
                 self._end(claim, Commit.DROPPED)
             else:
@@ -258,14 +258,3 @@ class StatusWriter:
         self._gone = True
         self._answer_all(Commit.DROPPED)
         self._settled.set()
-
-
-def _state_of(status: dict[str, Any], call_id: CallId) -> str | None:
-    """The state in which a status holds a call, whatever else is in it."""
-    rows = status.get("activeEvents")
-    for row in rows if isinstance(rows, list) else ():
-        call = row.get("call") if isinstance(row, dict) else None
-        if isinstance(call, dict) and call.get("id") == call_id:
-            state = call.get("state")
-            return state if isinstance(state, str) else None
-    return None

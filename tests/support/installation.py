@@ -74,7 +74,9 @@ class Agents:
 class Installation:
     """One khook on one API server."""
 
-    def __init__(self, server: RealApiServer, *, folder: Path, environ: Mapping[str, str], url: str | None = None) -> None:
+    def __init__(
+        self, server: RealApiServer, *, folder: Path, environ: Mapping[str, str], url: str | None = None
+    ) -> None:
         self.server = server
         self.agents = Agents()
         self._kubeconfig = folder / "kubeconfig"

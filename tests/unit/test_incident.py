@@ -433,21 +433,6 @@ def test_a_window_that_began_late_keeps_its_row() -> None:
     assert gone(row, 890 + COOLDOWN_S)
 
 
-@pytest.mark.parametrize(
-    ("row", "now_s", "due"),
-    [
-        (a_row(CALLING), 0, at(120)),
-        (a_row(CALLING), 120, at(600)),
-        (a_row(CALLING), 600, None),
-        (rows.resolved(a_row(COMPLETED), now=at(100)), 101, at(1000)),
-        (rows.resolved(a_row(CALLING), now=at(100)), 101, None),
-        (a_legacy_row(), 0, at(1500)),
-    ],
-)
-def test_the_next_check_is_when_time_alone_can_change_something(row: Row, now_s: float, due: datetime | None) -> None:
-    assert due == rows.next_check(row, now=at(now_s), cooldown=COOLDOWN, rules=RULES)
-
-
 # Rows that name no entry.
 
 

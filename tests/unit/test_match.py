@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from incidents import a_signal, an_entry
 
-from khook.core.match import Entry, Mismatch, Selector, consider, identity, match, matches, why_not, with_identities
+from khook.core.match import Entry, Mismatch, Selector, consider, identity, match, matches, with_identities
 from khook.core.signal import EventType
 
 SHOP = Selector(match_labels=(("app", "shop"),))
@@ -73,19 +73,6 @@ def test_an_entry_says_why_it_does_not_take_the_signal() -> None:
         None,
         Mismatch.NO_ENTRY_OF_TYPE,
     ]
-
-
-@pytest.mark.parametrize(
-    ("entries", "known", "reason"),
-    [
-        ([], True, Mismatch.NO_ENTRY_OF_TYPE),
-        ([OOM], True, Mismatch.NO_ENTRY_OF_TYPE),
-        ([OOM, SHOP_RESTART], True, Mismatch.SELECTOR),
-        ([OOM, SHOP_RESTART], False, Mismatch.POD_GONE),
-    ],
-)
-def test_silence_has_exactly_one_reason(entries: list[Entry], known: bool, reason: Mismatch) -> None:
-    assert reason == why_not(consider(entries, RESTARTED, pod_labels={}, pod_known=known, oom=False))
 
 
 # Selectors.

@@ -21,7 +21,7 @@ from khook.core.condition import (
 from khook.core.incident import Call, CallId, CallReason, CallState, EntryId, Facts, LastSignal, Row, RowStatus
 from khook.core.rowjson import render_row, row_bytes
 from khook.core.signal import EventType, PodUid
-from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, changed, claim_survived, render, restore
+from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, call_state, changed, render, restore
 
 # Rows of any kind.
 
@@ -256,23 +256,22 @@ def test_a_status_has_changed_when_more_than_its_time_has() -> None:
 
 
 def test_a_claim_counts_when_the_answer_holds_its_id_and_state() -> None:
-    hook = {"status": render([a_row(a_call(CallState.CALLING)), a_legacy_row()], [], last_updated=START)}
-    assert claim_survived(hook, {CallId("call-1"): CallState.CALLING})
-    assert not claim_survived(hook, {CallId("call-1"): CallState.PENDING})
-    assert not claim_survived(hook, {CallId("call-1"): CallState.CALLING, CallId("call-2"): CallState.CALLING})
+    status = render([a_row(a_call(CallState.CALLING)), a_legacy_row()], [], last_updated=START)
+    assert call_state(status, CallId("call-1")) == CallState.CALLING
+    assert call_state(status, CallId("call-2")) is None
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "status",
     [
         {},
-        {"status": None},
-        {"status": {"activeEvents": "x"}},
-        {"status": {"activeEvents": [5, SEED_ROW, SEED_ROW | {"call": "call-1"}]}},
+        None,
+        {"activeEvents": "x"},
+        {"activeEvents": [5, SEED_ROW, SEED_ROW | {"call": "call-1"}]},
     ],
 )
-def test_an_older_crd_that_prunes_our_fields_keeps_no_claim(answer: dict[str, Any]) -> None:
-    assert not claim_survived(answer, {CallId("call-1"): CallState.CALLING})
+def test_an_older_crd_that_prunes_our_fields_keeps_no_claim(status: object) -> None:
+    assert call_state(status, CallId("call-1")) is None
 
 
 # The Ready condition.
