@@ -1,7 +1,9 @@
 """Reading Hooks and writing their status.
 
-A status patch carries the uid and the resourceVersion that it was computed from: the API server answers 409 when
-somebody wrote in between or another object has the name now. Only the owner of the namespace writes.
+A status patch carries the uid and the resourceVersion that it was computed from. What guards is the version: 409 when
+somebody wrote in between, and when another object has the name now, because no two objects share one. (The uid is
+for people who read audit logs: on a custom resource's status the API server ignores it, where on a built-in kind it
+is a precondition; apiextensions-apiserver `customresource/status_strategy.go`.) Only the namespace's owner writes.
 """
 
 from collections.abc import Sequence
@@ -49,7 +51,7 @@ class Hooks:
         return await self._client.get_object(HOOKS, ref.namespace, ref.name, HookObject)
 
     async def patch_status(self, ref: HookRef, resource_version: str, status: dict[str, Any]) -> HookObject:
-        """Merge `status`; the Hook as stored. Raises Conflict when uid or version are not these any more."""
+        """Merge `status`; the Hook as stored. Raises Conflict when the version is not this one any more."""
         body = {"metadata": {"uid": ref.uid, "resourceVersion": resource_version}, "status": status}
         return await self._client.patch(f"{HOOKS.path(ref.namespace, ref.name)}/status", body)
 

@@ -48,8 +48,6 @@ class Stream(Generic[T]):
     ) -> None:
         self.version = version
         self.opened_at: float | None = None
-        self.ends_at = 0.0
-        """When the server should have ended it, at the latest."""
         self._resource = resource
         self._sink = sink
         self._health = health
@@ -59,6 +57,7 @@ class Stream(Generic[T]):
         self._splitter = LineSplitter()
         self._from_version = version
         self._heard_at = 0.0
+        self._ends_at = 0.0
         self._brought = False
         self._stopped = False
         self._scope: asyncio.Timeout | None = None
@@ -91,7 +90,7 @@ class Stream(Generic[T]):
     def _opened(self, server_timeout_s: float) -> None:
         now_at = self._clock.monotonic()
         self.opened_at = self._heard_at = self._health.live_at = now_at
-        self.ends_at = now_at + server_timeout_s + self._pace.late_s
+        self._ends_at = now_at + server_timeout_s + self._pace.late_s
         self._health.opened = True
         self._health.forbidden = False
         self._health.last_error = ""
@@ -104,7 +103,7 @@ class Stream(Generic[T]):
             self._guard.cancel()
         self._scope = None
         if self._health.opened and not self._resource.bookmarks:
-            self._health.live_at = min(self._clock.monotonic(), self.ends_at)
+            self._health.live_at = min(self._clock.monotonic(), self._ends_at)
         self._health.opened = False
 
     def _clean_end(self) -> WatchEnd:
@@ -114,7 +113,7 @@ class Stream(Generic[T]):
 
     def _watch_over(self) -> None:
         """A timer that looks and sleeps again, instead of one that every chunk would have to move."""
-        due_at = self.ends_at
+        due_at = self._ends_at
         if self._resource.bookmarks:
             due_at = min(due_at, self._heard_at + self._pace.silence_s)
         wait_s = due_at - self._clock.monotonic()

@@ -83,11 +83,11 @@ class Watch(Generic[T]):
     def deaf_s(self, now_at: float) -> float:
         """Seconds since it was last proven live.
 
-        Bookmarks prove it where there are any. Where there are none the open connection does (TCP keep-alive would
-        have broken it), until the server should have ended it.
+        Bookmarks prove it where there are any. Where there are none the open connection does: TCP keep-alive would
+        have broken it, and a stream is ended when it is older than its `timeoutSeconds` and 15 s.
         """
-        if self._stream is not None and self.health.opened and not self._resource.bookmarks:
-            return max(0.0, now_at - self._stream.ends_at)
+        if self.health.opened and not self._resource.bookmarks:
+            return 0.0
         return max(0.0, now_at - self.health.live_at)
 
     def relist(self) -> None:

@@ -412,4 +412,4 @@ def test_a_clock_that_is_off_is_corrected_within_a_second() -> None:
 
 def test_one_lying_proxy_moves_nothing() -> None:
     right = [START] * 7
-    assert timedelta(0) == offset_after(*right, datetime(1999, 1, 1, tzinfo=UTC), *right[:4])
+    assert timedelta(0) == offset_after(*right, datetime(1999, 1, 1, tzinfo=UTC))
