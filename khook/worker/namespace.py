@@ -307,6 +307,21 @@ class OwnedNamespace:
         held = waiting.pop(0)
         if not waiting:
             del self._held[uid]
+        if self._pod_watch.health.opened:
+            self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
+        else:
+            self._spawn(self._read_and_judge(held))
+
+    async def _read_and_judge(self, held: _Held) -> None:
+        """No line can come while the pods watch is broken: the pod itself is asked, once."""
+        uid, name = held.signal.pod_uid, held.signal.pod
+        try:
+            line = await self._parts.client.get_object(PODS, self.name, name, PodLine)
+        except KubeError as error:
+            self._log.warning("pod read failed", status=error.status)
+        else:
+            if line.metadata.uid == uid:
+                self._pods.observe(line, listed=False)
         self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
 
     def _judge(self, table: HookTable, signal: Signal, pod: PodFacts | None, audience: Audience | None) -> None:

@@ -94,6 +94,22 @@ def test_an_oom_kill_told_by_an_event_up_to_two_seconds_before_the_pod_calls_the
     play(story)
 
 
+def test_an_oom_kill_while_pods_cannot_be_watched_calls_the_oom_kill_agent_alone() -> None:
+    async def story(world: World) -> None:
+        web = await with_both_entries(world)
+        undo = world.api.refuse(lambda call: call.resource == "pods" and call.verb in ("list", "watch"))
+        world.api.cut_connections(lambda call: call.resource == "pods")
+        await world.cluster.pod_status(web, oom_killed(world))
+        await world.says(*BACK_OFF, of=web)
+        (run,) = await world.called(1)
+        assert run.agent == "kills"
+        undo()
+        await world.after(60)
+        assert len(world.agents.runs) == 1
+
+    play(story)
+
+
 def test_the_liveness_kill_of_a_container_is_a_restart_although_both_entries_are_there() -> None:
     async def story(world: World) -> None:
         web = await with_both_entries(world)
