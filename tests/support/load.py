@@ -94,6 +94,11 @@ class Load:
         self._agents = agents
         self._made = 0
 
+    def go_on(self, cluster: Cluster) -> "Load":
+        """The same incidents over another client: one belongs to one event loop."""
+        self._cluster = cluster
+        return self
+
     async def install(self) -> None:
         """The namespaces, each with one Hook that has an entry of every type."""
         for namespace in self.namespaces:
