@@ -48,6 +48,8 @@ class Stream(Generic[T]):
     ) -> None:
         self.version = version
         self.opened_at: float | None = None
+        self.said_error = False
+        """It ended with an ERROR line."""
         self._resource = resource
         self._sink = sink
         self._health = health
@@ -161,6 +163,7 @@ class Stream(Generic[T]):
         except BAD_JSON:
             status = None
         if status is not None:
+            self.said_error = True
             raise error_for_line(status)
         self._skipped(Skip.MALFORMED, len(line), digest(line))
         return False

@@ -19,9 +19,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Pace:
     """Tests shorten these."""
 
-    silence_s: float = 90.0
-    """Bookmarks come about once a minute: without a line for this long a watch that gets them is opened anew, and
-    any watch that was not live for this long is deaf."""
+    silence_s: float = 80.0
+    """Bookmarks come about once a minute: a watch that gets them and is silent for this long is opened anew, in time
+    to be proven live again before anybody calls it deaf (90 s). A quiet cluster whose etcd notifies of progress
+    every 10 min, its default, sends none: then this is what keeps the watch live."""
+    deaf_s: float = 90.0
+    """A watch that nothing proved live for this long is deaf."""
     server_timeout_s: tuple[int, int] = (240, 480)
     """`timeoutSeconds`, drawn anew for each watch so that they do not all end together; whole seconds."""
     late_s: float = 15.0
@@ -67,6 +70,8 @@ class Relist(StrEnum):
     START = "start"
     GONE = "gone"
     ASKED = "asked"
+    ERROR = "error"
+    """The stream said ERROR, and not 410: asked again from there it may say so for ever."""
 
 
 class Skip(StrEnum):

@@ -77,8 +77,8 @@ class Watch(Generic[T]):
         self._skips = 0
 
     def live(self, now_at: float) -> bool:
-        """False: nothing has proved it live for `silence_s`."""
-        return self.deaf_s(now_at) < self._pace.silence_s
+        """False: nothing has proved it live for `deaf_s` of its pace."""
+        return self.deaf_s(now_at) < self._pace.deaf_s
 
     def deaf_s(self, now_at: float) -> float:
         """Seconds since it was last proven live.
@@ -146,6 +146,9 @@ class Watch(Generic[T]):
             end = await stream.run(self._open(server_timeout_s), server_timeout_s=server_timeout_s)
         except KubeError as error:
             self._counters.ended(self._resource.name, _end_of(error))
+            if stream.said_error and not isinstance(error, Throttled):
+                # Measured: an Events watch resumed just before a compaction answers 500 at each try.
+                self._wanted_list = Relist.ERROR
             raise
         finally:
             self._stream = None

@@ -365,6 +365,21 @@ def test_a_throttled_watch_waits_as_told_and_does_not_list(busy: Any) -> None:
     play(server, test)
 
 
+def test_an_error_line_that_asking_again_would_repeat_is_listed_anew() -> None:
+    """Measured on kube-apiserver 1.36.3: Events resumed just before a compaction answer 500 at each try."""
+    server = ScriptedServer(
+        lists=[page(version="10"), page(version="20")],
+        watches=[stream(error_line(500), end="clean"), stream(line("ADDED", "a", "21"))],
+    )
+
+    async def test(server: ScriptedServer, recorder: Recorder, watch: Watch[PodLine]) -> None:
+        await recorder.until(heard(recorder, "ADDED a"))
+        assert server.watched_from == ["10", "20"]
+        assert recorder.counts == {"relisted start": 1, "ended unavailable": 1, "relisted error": 1}
+
+    play(server, test)
+
+
 def test_refused_credentials_are_renewed_by_the_caller_or_back_off() -> None:
     server = ScriptedServer(
         lists=[refused(401), page(version="10")], watches=[refused(401), stream(line("ADDED", "a", "11"))]

@@ -133,18 +133,18 @@ def test_a_quiet_events_watch_over_compactions_is_listed_again_and_stays_live() 
     play(test, resource=EVENTS)
 
 
-def test_a_stalled_pods_watch_is_opened_anew_after_90_seconds_and_never_listed() -> None:
+def test_a_stalled_pods_watch_is_opened_anew_after_80_seconds_and_never_listed() -> None:
     async def test(world: World) -> None:
         await world.at(10)
         world.create_pod("before")
         await world.at(20)
         world.api.stall()
         world.create_pod("while-stalled")
-        await world.at(99)
+        await world.at(89)
         assert world.api.requests[("watch", "pods")] == 1
         world.api.unstall()
         world.api.stall(lambda call: world.clock.monotonic() < 50)
-        await world.at(101)
+        await world.at(91)
         assert world.said == ["before", "while-stalled"]
         assert world.counts["relisted start"] == 1
 
