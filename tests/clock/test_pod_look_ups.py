@@ -1,6 +1,6 @@
 """An Event needs its pod: what happens where the pod is not known, not there any more, or another one by now."""
 
-from support.objects import Json, entry, pod, running
+from support.objects import Json, entry, hook, pod, running
 from support.world import World, play
 
 from khook.sandbox.api_routes import ApiCall
@@ -31,6 +31,20 @@ def test_an_event_whose_pod_is_not_known_yet_is_judged_after_one_get() -> None:
             await world.says(*PROBE, of=web, name=f"probe-{number}")
         await world.called(1)
         assert pod_gets(world) == 1
+
+    play(story)
+
+
+def test_events_wait_for_the_first_list_of_pods() -> None:
+    async def story(world: World) -> None:
+        await world.cluster.namespace("shop")
+        for number in range(5):
+            await world.says(*PROBE, of=await world.well(f"web-{number}", labels={"app": "web"}))
+        world.api.fault(lambda call: (call.verb, call.resource) == ("list", "pods"), delay_s=5)
+        await world.cluster.hook(hook("h", entry("probe-failed", selector=SELECTED), namespace="shop"))
+        await world.start()
+        await world.called(5)
+        assert pod_gets(world) == 0
 
     play(story)
 

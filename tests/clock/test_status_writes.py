@@ -200,6 +200,8 @@ def test_nothing_is_written_while_nothing_changes() -> None:
         await world.after(200)  # resolved by now
         before = world.status_writes
         await world.after(600)
+        await world.restart()
+        await world.after(60)
         assert world.status_writes == before
 
     play(story)
