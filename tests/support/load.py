@@ -150,9 +150,7 @@ class Load:
         What would be repeated stands before that one on the same streams, so it has been judged when its call is there.
         """
         await self._called(within_s)
-        for namespace in self.namespaces:
-            for _ in KINDS:
-                await self.fresh(namespace)
+        await asyncio.gather(*(self.fresh(namespace) for namespace in self.namespaces for _ in KINDS))
         await self._called(within_s)
         assert self.judge() == ([], [])
 
