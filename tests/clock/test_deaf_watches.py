@@ -61,6 +61,19 @@ def test_an_events_watch_that_could_never_be_opened_counts_from_the_start_of_its
     play(story)
 
 
+def test_a_watch_on_hooks_that_stalls_and_cannot_reconnect_is_not_ready_90_s_after_its_last_line() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("pod-restart"))
+        world.api.stall(watches("hooks"))
+        undo = world.api.refuse(watches("hooks"))
+        assert 88 <= await not_ready_after(world) <= 92
+        undo()
+        world.api.unstall()
+        await world.until(world.is_ready)
+
+    play(story)
+
+
 def test_what_happened_while_deaf_is_told_afterwards() -> None:
     async def story(world: World) -> None:
         await world.begin(entry("pod-restart"))

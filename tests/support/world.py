@@ -82,8 +82,9 @@ class Processes:
 class World:
     """`cluster` is what users and kubelets do, `agents` what was called, `supervisor` khook itself."""
 
-    def __init__(self, *, environ: dict[str, str], hook_crd: Json, seed: int) -> None:
+    def __init__(self, *, environ: dict[str, str], hook_crd: Json, seed: int, skew: timedelta) -> None:
         self.clock = VirtualClock()
+        self._khooks_clock = VirtualClock(skew=skew)
         self._chance = random.Random(seed)
         self.store = Store(randomness=random.Random(seed), now=self.clock.now())
         self.api = ApiServer(self.store, clock=self.clock)
@@ -108,7 +109,7 @@ class World:
             settings=settings.load(self._environ),
             load_credentials=lambda: self.credentials,
             launcher=self.launcher,
-            clock=self.clock,
+            clock=self._khooks_clock,
             randomness=random.Random(self._chance.getrandbits(64)),
             transports=self.transports,
             instance="khook-0",
@@ -258,11 +259,15 @@ def play(
     hook_crd: Json | None = None,
     start: datetime = START,
     seed: int = 1,
+    skew: timedelta = timedelta(0),
 ) -> None:
-    """Run a story in a world of its own; khook is stopped at its end and must stop cleanly."""
+    """Run a story in a world of its own; khook is stopped at its end and must stop cleanly.
+
+    `skew`: how far khook's wall clock is ahead of everybody else's.
+    """
 
     async def life() -> None:
-        world = World(environ=environ or {}, hook_crd=hook_crd or crd(), seed=seed)
+        world = World(environ=environ or {}, hook_crd=hook_crd or crd(), seed=seed, skew=skew)
         await world.prepare()
         await story(world)
         await world.stop()
