@@ -93,7 +93,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1)]
 # Far from where adding one leaves what a JSON number holds exactly.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**52)]
 # Years in which adding a cooldown cannot overflow, and in which no pod of ours can have failed outside of.
-_YEARS: Final = range(2000, 2200)
+_YEARS: Final = range(1900, 9000)
 
 
 class _Read(msgspec.Struct, rename="camel"):

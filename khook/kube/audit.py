@@ -171,6 +171,8 @@ class AuditTrail:
         """Write all that has a token. Seconds until the next has one; None: nothing waits."""
         wait_s: float | None = None
         for key in list(self._unwritten):
+            if key not in self._unwritten:
+                continue  # written meanwhile: `flush` works beside `run`
             entry = self._entries[key]
             bucket = self._bucket(entry.hook)
             missing_s = bucket.wait_s(self._clock.monotonic())
@@ -201,6 +203,7 @@ class AuditTrail:
                 await self._create(entry)
         except (Forbidden, Invalid, NotFound, Gone) as error:
             self._entries.pop(key, None)
+            self._unwritten.pop(key, None)  # said again meanwhile
             self._dropped()
             self._log.warning("audit event refused", hook=entry.hook.key, reason=entry.reason, status=error.status)
         except KubeError as error:

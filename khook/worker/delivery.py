@@ -225,8 +225,8 @@ class Delivery:
         if row is None or row.call is None:
             return None
         agent = self._agent_sends[row.agent]
-        crowded = agent.locked() or self._worker_sends.locked()
-        if crowded and row.call.state is CallState.PENDING and not job.claimed and not await self._claim_pending(job):
+        if row.call.state is CallState.PENDING and not job.claimed and not await self._claim_pending(job):
+            # Claimed before it takes a place: a Hook whose status cannot be written holds up no other Hook's calls.
             return None
         async with agent, self._worker_sends:
             return await self._send(job)

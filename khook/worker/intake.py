@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from khook.core.classify import Silence, classify_event, event_time
 from khook.core.signal import EventLine, EventType, PodLine, PodUid, Signal
-from khook.errors import KubeError, NotFound
+from khook.errors import Forbidden, Invalid, KubeError, NotFound
 from khook.kube.client import KubeClient
 from khook.kube.resources import PODS
 from khook.kube.watch import Change
@@ -107,12 +107,14 @@ class EventIntake:
             try:
                 async with self._look_ups:
                     line = await self._client.get_object(PODS, self._namespace, name, PodLine)
-            except NotFound:
-                break
+            except (NotFound, Forbidden, Invalid):
+                break  # gone, or nothing that waiting would change
             except KubeError as error:
                 self._log.warning("pod read failed", namespace=self._namespace, status=error.status)
                 await asyncio.sleep(wait_s * (0.5 + self._randomness.random() / 2))
                 wait_s = min(wait_s * 2, READ_AGAIN_MOST_S)
+                if self._pods.get(uid) is not None:
+                    break  # its line came meanwhile
                 continue
             if line.metadata.uid == uid and self._pods.get(uid) is None:
                 self._pods.observe(line, listed=True)

@@ -204,7 +204,7 @@ class OwnedNamespace:
         )
         writing = asyncio.create_task(table.writer.run(), name=f"status {ref.key}")
         self._writers.add(writing)
-        writing.add_done_callback(self._writers.discard)
+        writing.add_done_callback(self._writer_ended)
         return table
 
     def _drop(self, table: HookTable) -> None:
@@ -383,6 +383,10 @@ class OwnedNamespace:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def _writer_ended(self, task: asyncio.Task[None]) -> None:
+        self._writers.discard(task)
+        self._ended(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -110,9 +110,8 @@ class WorkerWork:
 
     async def drain(self, drain_s: float) -> None:
         within_s = max(0.0, drain_s - FLUSH_S - 1.0)
-        stops = (namespace.stop(within_s=within_s, flush_s=FLUSH_S) for namespace in self._namespaces.values())
-        await asyncio.gather(*stops)
-        self._namespaces.clear()
+        namespaces, self._namespaces = self._namespaces, {}  # no tick any more: it could begin a call
+        await asyncio.gather(*(one.stop(within_s=within_s, flush_s=FLUSH_S) for one in namespaces.values()))
         if self._parts is not None:
             await self._parts.audit.flush(self._seams.clock.monotonic() + AUDIT_FLUSH_S)
         for task in self._tasks:
@@ -209,6 +208,7 @@ class WorkerWork:
             async with asyncio.timeout(CREDENTIALS_WAIT_S):
                 return await asyncio.shield(self._fresh)
         except TimeoutError:
+            self._fresh = None  # the next 401 asks again
             return None
 
     def _broken(self, error: BaseException) -> None:

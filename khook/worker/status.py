@@ -11,6 +11,7 @@ older CRD, which prunes our fields and still answers 200, can never let a call t
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -44,7 +45,7 @@ class Commit(StrEnum):
     GAVE_UP = "gave_up"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Claim:
     call_id: CallId
     state: CallState
@@ -88,6 +89,8 @@ class StatusWriter:
         self._failures = 0
         self._gone = False
         self._closing = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Ends a back-off once: somebody flushes, or closes."""
         self.outdated = False
         """The CRD pruned a claim: shown as `CRDOutdated` until one survives."""
 
@@ -112,6 +115,9 @@ class StatusWriter:
 
     async def flush(self, within_s: float) -> bool:
         """Write what memory wants, now. False: it could not be written in time."""
+        if self._gone:
+            return True
+        self._hurry.set()
         self.now()
         try:
             async with asyncio.timeout(within_s):
@@ -123,6 +129,7 @@ class StatusWriter:
     def close(self) -> None:
         """End `run` after the patch under way; the object is another owner's, or gone."""
         self._closing.set()
+        self._hurry.set()
         self._wake.set()
         self._urgent.set()
         self._answer_all(Commit.DROPPED)
@@ -178,10 +185,9 @@ class StatusWriter:
 
     async def _after(self, error: KubeError) -> None:
         match error:
-            case Conflict():
+            case Conflict() | NotFound():
+                # A 404 is believed when a GET says so too: a Hook that is dropped here calls nobody any more.
                 await self._read_again()
-            case NotFound():
-                self._drop()
             case Invalid() | Forbidden():
                 await self._refused(error)
             case Throttled():
@@ -221,11 +227,11 @@ class StatusWriter:
     async def _pause(self, wait_s: float) -> None:
         for claim in [c for c in self._claims if self._clock.monotonic() - c.asked_at >= CLAIM_FOR_S]:
             self._end(claim, Commit.GAVE_UP)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._closing.wait()
-        except TimeoutError:
-            self.now()
+                await self._hurry.wait()
+        self._hurry.clear()
+        self.now()
 
     def _back_off_s(self) -> float:
         self._failures += 1
@@ -233,12 +239,12 @@ class StatusWriter:
         return float(ceiling * (0.5 + self._randomness.random() / 2))
 
     def _judge(self, covered: list[_Claim]) -> None:
-        wanted = self._source()
+        wanted: dict[str, Any] | None = None
         for claim in covered:
             if core_status.call_state(self._held, claim.call_id) == claim.state:
                 self.outdated = False
                 self._end(claim, Commit.WRITTEN)
-            elif core_status.call_state(wanted, claim.call_id) != claim.state:
+            elif core_status.call_state(wanted := wanted or self._source(), claim.call_id) != claim.state:
                 # Memory itself moved on while the patch was under way (entry deleted, Hook suspended).
                 self._end(claim, Commit.DROPPED)
             else:
@@ -250,7 +256,8 @@ class StatusWriter:
             self._end(claim, commit)
 
     def _end(self, claim: _Claim, commit: Commit) -> None:
-        self._claims.remove(claim)
+        if claim in self._claims:  # `close` may have ended it while its patch was under way
+            self._claims.remove(claim)
         if not claim.answer.done():
             claim.answer.set_result(commit)
 

@@ -137,6 +137,12 @@ class HookTable:
     def _carried_on(self, key: RowKey, row: Row) -> Fire | None:
         if row.call is None or not row.call.open:
             return None
+        if row.call.state is CallState.ACCEPTED:
+            # Of another protocol: this version can neither follow its run nor may it send again.
+            self._rows[key] = row_rules.failed(
+                row, now=self._now(), reason=CallReason.RUN_LOST, error="its run cannot be followed by this version"
+            )
+            return None
         if row.facts is None or key[0] not in self._entries:
             # Nothing is left to send it with: said, instead of "in flight" for ever.
             self._rows[key] = row_rules.failed(

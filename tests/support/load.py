@@ -152,7 +152,7 @@ class Load:
         await self._called(within_s)
         await asyncio.gather(*(self.fresh(namespace) for namespace in self.namespaces for _ in KINDS))
         await self._called(within_s)
-        assert self.judge() == ([], [])
+        assert self.judge() == ([], []), self.judge()
 
     async def _called(self, within_s: float) -> None:
         try:
