@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from support.objects import Json, crash_looping, entry, hook
 from support.world import API, World, play
 
+from khook.errors import SettingsError
 from khook.kube.credentials import Credentials
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
@@ -47,6 +48,26 @@ def test_a_rotated_token_costs_no_signal() -> None:
         assert told(world) == names(webs)
         assert sum(count for (_, _, code), count in world.api.answers.items() if code == 401) >= 2
         assert world.is_ready()
+
+    play(story)
+
+
+def test_credentials_that_could_not_be_read_once_are_read_again_at_the_next_401() -> None:
+    async def story(world: World) -> None:
+        world.api.tokens = frozenset({"first", "test"})
+        world.http.headers["authorization"] = "Bearer test"
+        world.credentials = Credentials(server=API, token="first")
+        world.supervisor = world._new_supervisor()
+        await world.begin(entry("probe-failed"))
+        (web,) = await pods(world, [1])
+        world.api.tokens = frozenset({"second", "test"})
+        world.credentials = SettingsError(["KUBECONFIG: half written"])
+        world.api.cut_connections()
+        await world.after(20)
+        world.credentials = Credentials(server=API, token="second")
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        assert world.restarts() == 0
 
     play(story)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support.objects import Json, crash_looping, entry
+from support.objects import Json, crash_looping, entry, pod, scheduled
 from support.world import World, play
 
 from khook.sandbox.kagent import Fault, FaultKind
@@ -19,12 +19,6 @@ async def a_call_under_way(world: World, fault: Fault) -> Json:
     return web
 
 
-async def seconds_to_stop(world: World) -> float:
-    since = asyncio.get_running_loop().time()
-    await world.stop()
-    return asyncio.get_running_loop().time() - since
-
-
 async def nothing_more_after_a_restart(world: World, web: Json) -> None:
     sent = len(world.agents.attempts)
     await world.restart()
@@ -36,7 +30,7 @@ async def nothing_more_after_a_restart(world: World, web: Json) -> None:
 def test_a_slow_call_ends_and_is_recorded_before_khook_does() -> None:
     async def story(world: World) -> None:
         web = await a_call_under_way(world, Fault(kind=FaultKind.SLOW, seconds=5, times=1))
-        assert 4.5 <= await seconds_to_stop(world) < 7
+        assert 4.5 <= await world.seconds_to_stop() < 7
         assert (await world.call())["state"] == "Completed"
         assert len(await world.audit("AgentCalled")) == 1
         await nothing_more_after_a_restart(world, web)
@@ -47,7 +41,7 @@ def test_a_slow_call_ends_and_is_recorded_before_khook_does() -> None:
 def test_a_call_that_hangs_is_recorded_as_taken_and_does_not_hold_up_the_stop() -> None:
     async def story(world: World) -> None:
         web = await a_call_under_way(world, Fault(kind=FaultKind.HANG, times=1))
-        assert await seconds_to_stop(world) <= 20
+        assert await world.seconds_to_stop() <= 20
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Accepted", "NoAnswer")
         await nothing_more_after_a_restart(world, web)
@@ -58,7 +52,7 @@ def test_a_call_that_hangs_is_recorded_as_taken_and_does_not_hold_up_the_stop() 
 def test_a_stop_without_drain_time_still_writes_down_what_was_sent() -> None:
     async def story(world: World) -> None:
         web = await a_call_under_way(world, Fault(kind=FaultKind.HANG, times=1))
-        assert await seconds_to_stop(world) <= 5
+        assert await world.seconds_to_stop() <= 5
         assert (await world.call())["reason"] == "NoAnswer"
         await nothing_more_after_a_restart(world, web)
 
@@ -69,7 +63,7 @@ def test_a_call_that_waits_for_its_next_attempt_is_sent_by_the_next_khook_under_
     async def story(world: World) -> None:
         await a_call_under_way(world, Fault(kind=FaultKind.UNAVAILABLE, times=1))
         await world.after(0.5)
-        assert await seconds_to_stop(world) < 2
+        assert await world.seconds_to_stop() < 2
         call = await world.call()
         assert call["state"] == "Calling"
         assert world.agents.runs == []
@@ -126,11 +120,29 @@ def test_signals_that_come_during_a_stop_are_told_by_the_next_khook() -> None:
     play(story)
 
 
+def test_no_call_begins_during_a_stop() -> None:
+    async def story(world: World) -> None:
+        world.agents.set_faults("slow", [Fault(kind=FaultKind.SLOW, seconds=25)])
+        await world.begin(entry("probe-failed", "slow"), entry("pod-pending", "stuck"))
+        web = await world.well()
+        await world.cluster.pod(pod("web-2", namespace="shop"), scheduled(now=world.now()))
+        await world.after(48)
+        await world.says(*PROBE, of=web)
+        await world.after(1)
+        # While the slow call ends, the other pod has been stuck for a minute.
+        assert await world.seconds_to_stop() >= 15
+        assert [attempt.agent for attempt in world.agents.attempts] == ["slow"]
+        await world.restart()
+        await world.until(lambda: [run.agent for run in world.agents.runs] == ["slow", "stuck"])
+
+    play(story)
+
+
 def test_khook_stops_in_time_while_the_api_server_is_away() -> None:
     async def story(world: World) -> None:
         web = await a_call_under_way(world, Fault(kind=FaultKind.HANG, times=1))
         world.api.stop()
-        assert await seconds_to_stop(world) <= 22
+        assert await world.seconds_to_stop() <= 22
         world.api.start()
         # It could not be written down, so it is asked again: under its id, and it runs once.
         await world.restart()

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
-from support.objects import Json, crash_looping, entry, hook, unschedulable
+from support.cluster import MERGE_PATCH
+from support.objects import Json, crash_looping, entry, hook, rfc3339, unschedulable
 from support.world import World, play
 
 from khook.sandbox.api_routes import ApiCall
@@ -204,5 +206,43 @@ def test_a_killed_workers_namespaces_come_back_in_its_slot_and_the_others_go_on(
         assert again["watch", "events"] == len(hers)
         assert again["list", "hooks"] == len(hers)
         assert world.supervisor.view().slots[slot].restarts == 1
+
+    play(story)
+
+
+def test_a_run_that_another_protocol_has_to_follow_is_not_sent_again() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("probe-failed"))
+        await world.says(*PROBE, of=await world.well())
+        await world.called(1)
+        await world.stop()
+        (row,) = await world.rows()
+        call = {name: value for name, value in row["call"].items() if name != "endedTime"}
+        row["call"] = call | {"state": "Accepted", "taskId": "task-1", "protocol": "a2a"}
+        row["facts"] = {"pod": "web-1", "time": rfc3339(world.now()), "reason": "Unhealthy", "message": "it failed"}
+        path = "/apis/kagent.dev/v1alpha2/namespaces/shop/hooks/h/status"
+        await world.cluster.request("PATCH", path, {"status": {"activeEvents": [row]}}, headers=MERGE_PATCH)
+        await world.restart()
+        await world.after(30)
+        assert len(world.agents.attempts) == 1
+        call = await world.call()
+        assert (call["state"], call["reason"]) == ("Failed", "RunLost")
+
+    play(story)
+
+
+def test_an_incident_of_a_node_whose_clock_starts_in_1970_is_remembered() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("pod-restart"))
+        web = await world.well()
+        await world.after(5)
+        await world.cluster.pod_status(web, crash_looping(now=datetime(1970, 1, 1, tzinfo=UTC)))
+        await world.called(1)
+        call = await world.call()
+        await world.restart()
+        await world.says("BackOff", "Back-off restarting failed container app", of=web)
+        await world.after(30)
+        assert await world.call() == call
+        assert len(world.agents.attempts) == 1
 
     play(story)

@@ -119,3 +119,21 @@ def test_what_needs_a_pending_pod_says_nothing_of_one_that_is_gone() -> None:
         assert world.metric('kagent_hook_events_total{event_type="pod-pending",verdict="pod_gone"}') == silent + 1
 
     play(story)
+
+
+def test_events_of_pods_that_may_not_be_read_fire_without_a_selector_and_none_is_kept_waiting() -> None:
+    async def story(world: World) -> None:
+        world.api.forbid(verb="get", resource="pods")
+        await world.begin(entry("probe-failed", "any"), entry("probe-failed", "chosen", selector=SELECTED))
+        for number in range(5):
+            web = await world.well(f"web-{number}", labels={"app": "web"})
+            await world.after(1)
+            await world.cluster.delete_pod(web)
+            await world.after(1)
+            await world.says(*PROBE, of=web)
+        runs = await world.called(5)
+        assert {run.agent for run in runs} == {"any"}
+        await world.after(600)
+        assert pod_gets(world) == 5
+
+    play(story)

@@ -2,11 +2,14 @@
 
 from copy import deepcopy
 
-from support.objects import Json, entry
+import pytest
+from support.objects import Json, entry, hook, pod, running
 from support.world import World, play
 
 from khook.api.crd import crd
 from khook.sandbox.api_routes import ApiCall
+from khook.sandbox.exchange import Response
+from khook.sandbox.kagent import Fault, FaultKind
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
 SEED_ROW = ("eventType", "resourceName", "firstSeen", "lastSeen", "status")
@@ -217,5 +220,86 @@ def test_claims_that_come_together_share_a_write() -> None:
             await world.says(*PROBE, of=web)
         await world.called(20)
         assert world.status_writes - before <= 8
+
+    play(story)
+
+
+def test_an_answer_that_nobody_expects_takes_the_worker_down_and_its_successor_calls() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        world.api.fail_next(status_patch, Response(status=200, body=b"{}"))
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        assert world.restarts() == 1
+        assert (await world.call())["state"] == "Completed"
+
+    play(story)
+
+
+def test_a_hook_whose_status_is_forbidden_holds_up_no_other_namespaces_call_to_its_agent() -> None:
+    async def story(world: World) -> None:
+        for name in ("bad", "good"):
+            await world.cluster.namespace(name)
+            await world.cluster.hook(hook("h", entry("probe-failed"), namespace=name))
+        world.api.forbid(verb="patch", resource="hooks/status", namespace="bad")
+        await world.start()
+        well = running(now=world.now())
+        bad = [await world.cluster.pod(pod(f"web-{number}", namespace="bad"), well) for number in range(40)]
+        good = await world.cluster.pod(pod("web", namespace="good"), well)
+        await world.after(5)
+        for web in bad:
+            await world.says(*PROBE, of=web)
+        await world.after(0.2)
+        await world.says(*PROBE, of=good)
+        await world.after(1)
+        assert [run.context["namespace"] for run in world.agents.runs] == ["good"]
+
+    play(story, environ={"KHOOK_WORKERS": "1"})
+
+
+@pytest.mark.parametrize("away_s", [10, 14, 18, 22])
+def test_the_last_write_does_not_wait_for_a_back_off(away_s: float) -> None:
+    async def story(world: World) -> None:
+        world.agents.set_faults("agent", [Fault(kind=FaultKind.SLOW, seconds=3)])
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.after(1)
+        undo = world.api.refuse(status_patch)
+        await world.after(away_s)
+        undo()
+        await world.after(0.2)
+        await world.stop()
+        assert (await world.call())["state"] == "Completed"
+        await world.restart()
+        await world.after(10)
+        assert len(world.agents.attempts) == 1
+
+    play(story)
+
+
+def test_a_404_that_comes_once_silences_no_hook() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        world.api.fail_next(status_patch, Response(status=404, body=b"404 page not found"))
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        await world.says(*PROBE, of=await world.well("web-2"))
+        await world.called(2)
+        assert len(await world.rows()) == 2
+
+    play(story)
+
+
+def test_a_hook_that_is_gone_is_not_waited_for_at_a_stop() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        world.api.stall(lambda call: call.resource == "hooks")  # khook hears nothing of it but its own 404
+        await world.cluster.delete_hook("shop", "h")
+        await world.says(*PROBE, of=web)
+        await world.after(3)
+        assert world.api.answers["patch", "hooks/status", 404] == 1
+        assert await world.seconds_to_stop() < 0.5
 
     play(story)

@@ -128,6 +128,12 @@ def unschedulable(*, now: datetime, reason: str = "Unschedulable") -> Json:
     }
 
 
+def scheduled(*, now: datetime) -> Json:
+    """On its node, and nothing says yet what it waits for."""
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(now)}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
 def event(
     reason: str,
     message: str,

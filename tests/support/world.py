@@ -19,6 +19,7 @@ import httpx
 
 from khook import log, metrics, settings
 from khook.api.crd import crd
+from khook.errors import KhookError
 from khook.kube.credentials import Credentials
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.exchange import Service
@@ -95,8 +96,8 @@ class World:
         self.cluster = Cluster(self.http)
         self._crd = hook_crd
         self._environ = {"KAGENT_BASE_URL": AGENTS, "KAGENT_API_KEY": KEY, "KHOOK_WORKERS": "2"} | environ
-        self.credentials = Credentials(server=API)
-        """What khook is given whenever it loads its credentials."""
+        self.credentials: Credentials | KhookError = Credentials(server=API)
+        """What khook is given, or told, whenever it loads its credentials."""
         self._processes = Processes()
         self._names: dict[str, str] = {}
         self._starts = 0
@@ -107,13 +108,18 @@ class World:
     def _new_supervisor(self) -> Supervisor:
         return Supervisor(
             settings=settings.load(self._environ),
-            load_credentials=lambda: self.credentials,
+            load_credentials=self._load_credentials,
             launcher=self.launcher,
             clock=self._khooks_clock,
             randomness=random.Random(self._chance.getrandbits(64)),
             transports=self.transports,
             instance="khook-0",
         )
+
+    def _load_credentials(self) -> Credentials:
+        if isinstance(self.credentials, KhookError):
+            raise self.credentials
+        return self.credentials
 
     async def _serve(self, seat: Seat) -> None:
         name = self._names[seat.slot] = f"{seat.slot}-{seat.pid}"
@@ -198,6 +204,18 @@ class World:
         """The slot that holds the namespace now."""
         view = self.supervisor.view().keys.get(namespace)
         return None if view is None else view.slot
+
+    def ends(self) -> set[str | None]:
+        """How the slots' last processes ended."""
+        return {slot.last_death for slot in self.supervisor.view().slots.values()}
+
+    def restarts(self) -> int:
+        return sum(slot.restarts for slot in self.supervisor.view().slots.values())
+
+    async def seconds_to_stop(self) -> float:
+        since = asyncio.get_running_loop().time()
+        await self.stop()
+        return asyncio.get_running_loop().time() - since
 
     def now(self) -> datetime:
         return self.clock.now()
