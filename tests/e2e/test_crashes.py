@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from support.cluster import rows
 from support.installation import Installation, fresh_name
 from support.khook_process import KhookProcess
 from support.load import ENTRIES, Load
@@ -49,6 +50,9 @@ def under_load(khook: Installation, story: Callable[[], Coroutine[Any, Any, None
                 group.create_task(story())
             await load.settled(within_s=CALLED_WITHIN_S)
             assert khook.agents.kagent.differing == 0
+            # Every answer was waited for, or asked for again.
+            hooks = [await cluster.get_hook(namespace, "all") for namespace in load.namespaces]
+            assert [row for found in hooks for row in rows(found) if row["call"].get("reason") == "NoAnswer"] == []
 
     asyncio.run(life())
 
