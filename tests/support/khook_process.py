@@ -23,7 +23,7 @@ class KhookProcess:
 
     def __init__(self, *, kubeconfig: Path, base_url: str, api_key: str, environ: Mapping[str, str] = {}) -> None:
         self.kubeconfig = kubeconfig
-        self._folder = Path(tempfile.mkdtemp(prefix="khook-run-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="khook-run-", dir=kubeconfig.parent))
         self._environ = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(kubeconfig),
