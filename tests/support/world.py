@@ -131,7 +131,9 @@ class World:
 
     async def _work(self, seat: Seat) -> None:
         chance = random.Random(self._chance.getrandbits(64))
-        seams = Seams(clock=self.clock, randomness=chance, transports=self.transports, configure_log=lambda *_: None)
+        seams = Seams(
+            clock=self._khooks_clock, randomness=chance, transports=self.transports, configure_log=lambda *_: None
+        )
         await serve(seat, seams=seams)
 
     async def prepare(self) -> None:
