@@ -39,8 +39,8 @@ class ReadyFacts:
     entries: int
     """How many entries work."""
     suspended: bool = False
-    left_out: int = 0
-    """Incidents that found no room among the rows."""
+    full: bool = False
+    """Its rows leave no room for a new incident."""
     problems: Mapping[Problem, Sequence[str]] = field(default_factory=dict)
 
 
@@ -75,8 +75,8 @@ def _message(facts: ReadyFacts, problems: Sequence[Problem]) -> str:
         lines.append(f"{facts.entries} event configuration{'' if facts.entries == 1 else 's'} at work")
     if facts.suspended:
         lines.append("suspended: no agent is called")
-    if facts.left_out:
-        lines.append(f"{facts.left_out} incidents found no room in the status and call no agent")
+    if facts.full:
+        lines.append("full: new incidents find no room in the status and call no agent")
     return "; ".join(lines)
 
 

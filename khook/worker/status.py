@@ -26,7 +26,9 @@ from khook.seams import Clock
 REPEAT_INTERVAL_S: Final = 1.0
 """Repeats of an incident cost at most this many seconds' worth of one write each."""
 REFUSED_FOR_S: Final = 15.0
-"""403 or 422 for this long ends the claims that wait: RBAC or the CRD will not let us write."""
+"""403 or 422 for this long ends a claim: RBAC or the CRD will not let us write."""
+REFUSED_AGAIN_S: Final = 30.0
+"""How often a refused status is tried while nobody waits for it."""
 CLAIM_FOR_S: Final = 15 * 60.0
 """How long a claim is tried while the API server does not answer."""
 BACK_OFF_FIRST_S: Final = 0.5
@@ -54,7 +56,8 @@ class _Claim:
 
 
 class StatusWriter:
-    """`source` renders the status that memory wants right now; it is asked again before each patch."""
+    """`source` renders the status that memory wants right now over the one that the API server holds; it is asked
+    again before each patch."""
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class StatusWriter:
         resource_version: str,
         written: dict[str, Any],
         hooks: Hooks,
-        source: Callable[[], dict[str, Any]],
+        source: Callable[[dict[str, Any]], dict[str, Any]],
         clock: Clock,
         randomness: random.Random,
         log: Log,
@@ -85,7 +88,8 @@ class StatusWriter:
         self._settled = asyncio.Event()
         self._settled.set()
         self._wrote_at = clock.monotonic() - REPEAT_INTERVAL_S
-        self._refused_since_at: float | None = None
+        self._refused = False
+        """By the last answer: 403 or 422."""
         self._failures = 0
         self._gone = False
         self._closing = asyncio.Event()
@@ -111,7 +115,11 @@ class StatusWriter:
         claim = _Claim(call_id, state, self._clock.monotonic(), asyncio.get_running_loop().create_future())
         self._claims.append(claim)
         self.now()
-        return await claim.answer
+        try:
+            return await claim.answer
+        finally:
+            if claim in self._claims:  # given up by whoever asked
+                self._claims.remove(claim)
 
     async def flush(self, within_s: float) -> bool:
         """Write what memory wants, now. False: it could not be written in time."""
@@ -124,7 +132,7 @@ class StatusWriter:
                 await self._settled.wait()
         except TimeoutError:
             return False
-        return True
+        return self._gone or not self._refused
 
     def close(self) -> None:
         """End `run` after the patch under way; the object is another owner's, or gone."""
@@ -137,7 +145,7 @@ class StatusWriter:
     async def run(self) -> None:
         """Write until closed. Never cancelled from outside: a cancelled patch would cost its connection."""
         while not self._closing.is_set() and not self._gone:
-            await self._wake.wait()
+            await self._woken()
             await self._space_out()
             self._wake.clear()
             self._urgent.clear()
@@ -145,6 +153,12 @@ class StatusWriter:
                 break
             await self._write()
         self._settled.set()
+
+    async def _woken(self) -> None:
+        """There is something to write, or it is time to ask whether a refusal still holds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_AGAIN_S if self._refused else None):
+                await self._wake.wait()
 
     async def _space_out(self) -> None:
         wait_s = self._wrote_at + REPEAT_INTERVAL_S - self._clock.monotonic()
@@ -159,7 +173,7 @@ class StatusWriter:
     async def _write(self) -> None:
         self._settled.clear()
         covered = list(self._claims)
-        wanted = self._source()
+        wanted = self._source(self._held)
         if self._asked is None or core_status.changed(self._asked, wanted):
             self._wrote_at = self._clock.monotonic()
             try:
@@ -168,7 +182,9 @@ class StatusWriter:
                 await self._after(error)
                 return
             self._failures = 0
-            self._refused_since_at = None
+            if self._refused:
+                self._refused = False
+                self._log.info("hook status taken again", hook=self._ref.key)
             self._take(answer)
             # Also where the server kept less (an older CRD prunes): the same is not asked for twice.
             self._asked = wanted
@@ -189,7 +205,7 @@ class StatusWriter:
                 # A 404 is believed when a GET says so too: a Hook that is dropped here calls nobody any more.
                 await self._read_again()
             case Invalid() | Forbidden():
-                await self._refused(error)
+                await self._after_refusal(error)
             case Throttled():
                 await self._pause(error.retry_after_s)
             case _:
@@ -211,18 +227,18 @@ class StatusWriter:
         self._asked = None
         self.now()
 
-    async def _refused(self, error: KubeError) -> None:
-        now_at = self._clock.monotonic()
-        if self._refused_since_at is None:
-            self._refused_since_at = now_at
+    async def _after_refusal(self, error: KubeError) -> None:
+        if not self._refused:
+            self._refused = True
             self._log.error("hook status refused", hook=self._ref.key, status=error.status)
-        if now_at - self._refused_since_at >= REFUSED_FOR_S or not self._claims:
-            # Nobody waits, or it has been refused for long enough: shown in the log, tried again at the next change.
-            self._answer_all(Commit.REFUSED)
-            self._refused_since_at = None
-            self._settled.set()
+        now_at = self._clock.monotonic()
+        for claim in [claim for claim in self._claims if now_at - claim.asked_at >= REFUSED_FOR_S]:
+            self._end(claim, Commit.REFUSED)
+        if not self._claims:
+            self._settled.set()  # nothing more can be done now: tried again at the next change, or in a while
             return
-        await self._pause(self._back_off_s())
+        left_s = self._claims[0].asked_at + REFUSED_FOR_S - now_at
+        await self._pause(min(self._back_off_s(), max(left_s, BACK_OFF_FIRST_S)))
 
     async def _pause(self, wait_s: float) -> None:
         for claim in [c for c in self._claims if self._clock.monotonic() - c.asked_at >= CLAIM_FOR_S]:
@@ -244,7 +260,7 @@ class StatusWriter:
             if core_status.call_state(self._held, claim.call_id) == claim.state:
                 self.outdated = False
                 self._end(claim, Commit.WRITTEN)
-            elif core_status.call_state(wanted := wanted or self._source(), claim.call_id) != claim.state:
+            elif core_status.call_state(wanted := wanted or self._source(self._held), claim.call_id) != claim.state:
                 # Memory itself moved on while the patch was under way (entry deleted, Hook suspended).
                 self._end(claim, Commit.DROPPED)
             else:

@@ -6,7 +6,7 @@ signals of one incident can never both fire.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -49,7 +49,6 @@ class Fire:
 
     key: RowKey
     call_id: CallId
-    from_pod_status: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +94,11 @@ class HookTable:
         self._legacy: tuple[Row, ...] = ()
         self._generation = 0
         self._ready: dict[str, Any] | None = None
-        self._others: dict[str, Any] = {}
-        """The status as it was read: conditions of other authors are kept."""
         self._trouble: tuple[Problem, str] | None = None
         """What the last call failed of; a call that succeeds clears it."""
         self._forbidden = False
-        self._left_out = 0
+        self._full = False
+        """A new incident found no room, and none has come since: looked at anew by each tick."""
 
     # The Hook itself.
 
@@ -112,6 +110,7 @@ class HookTable:
         self._entries = {entry.identity: entry for entry in self._configured.entries}
         self._templates = {entry.identity: parse(entry.prompt) for entry in self._configured.entries}
         self._drop_unsent_of_gone_entries()
+        self._full = False  # whoever edits it may have made room
         if self._configured.suspended:
             self._rows = {key: row_rules.suspended(row) for key, row in self._rows.items()}
         for problem in self._configured.problems:
@@ -126,7 +125,6 @@ class HookTable:
         if restored.dropped:
             self._log.warning("status rows unreadable", hook=self.ref.key, count=restored.dropped)
         self._ready = find_condition(status)
-        self._others = status
         self._legacy = tuple(row for row in restored.rows if row.legacy)
         self._rows = {_key(row): row for row in restored.rows if not row.legacy}
         self._drop_unsent_of_gone_entries()
@@ -139,17 +137,23 @@ class HookTable:
             return None
         if row.call.state is CallState.ACCEPTED:
             # Of another protocol: this version can neither follow its run nor may it send again.
-            self._rows[key] = row_rules.failed(
-                row, now=self._now(), reason=CallReason.RUN_LOST, error="its run cannot be followed by this version"
-            )
+            self._ended_unasked(key, row, CallReason.RUN_LOST, "its run cannot be followed by this version")
             return None
         if row.facts is None or key[0] not in self._entries:
             # Nothing is left to send it with: said, instead of "in flight" for ever.
-            self._rows[key] = row_rules.failed(
-                row, now=self._now(), reason=CallReason.REJECTED, error="its entry or its facts are gone"
-            )
+            self._ended_unasked(key, row, CallReason.REJECTED, "its entry or its facts are gone")
             return None
-        return Fire(key=key, call_id=row.call.id, from_pod_status=False)
+        return Fire(key=key, call_id=row.call.id)
+
+    def _ended_unasked(self, key: RowKey, row: Row, reason: CallReason, error: str) -> None:
+        """A restored call that nobody carries on: says nothing about the agent, so the condition stays."""
+        self._rows[key] = row_rules.failed(row, now=self._now(), reason=reason, error=error)
+        self._audit.record(
+            self.ref,
+            Reason.AGENT_CALL_FAILED,
+            f"the call to agent {row.agent} about {_about(row)} ended: {error}",
+            warning=True,
+        )
 
     def _drop_unsent_of_gone_entries(self) -> None:
         for key, row in list(self._rows.items()):
@@ -219,7 +223,7 @@ class HookTable:
         row = row_rules.apply(row, signal, verdict, now=now, entry=entry, call_id=call_id)
         self._rows[key] = row
         if call_id is not None:
-            fires.append(Fire(key=key, call_id=call_id, from_pod_status=signal.source is Source.POD))
+            fires.append(Fire(key=key, call_id=call_id))
         else:
             says_more = signal.source is Source.EVENT and signal.type is entry.event_type
             if verdict is Verdict.IN_FLIGHT and says_more and row.call is not None:
@@ -239,16 +243,23 @@ class HookTable:
         )
 
     def _make_room(self, now: datetime) -> bool:
+        if self._full:
+            return False  # within a second of the last look, and each look costs milliseconds
         if len(self._rows) < COUNT_ROOM_FROM:
             return True
-        room = row_rules.make_room(list(self._rows.values()), now=now, cooldown_of=self._cooldown_of, rules=self._rules)
+        room = self._room(now)
         for row in (*room.dropped, *room.failed):
             self._rows.pop(_key(row), None)
         return room.has_room
 
+    def _room(self, now: datetime) -> row_rules.Room:
+        rows = list(self._rows.values())
+        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules)
+
     def _tell_suppressed(self) -> None:
-        self._left_out += 1
-        self.writer.changed()
+        if not self._full:
+            self._full = True
+            self.writer.changed()
         self._audit.record(
             self.ref,
             Reason.CALLS_SUPPRESSED,
@@ -291,6 +302,9 @@ class HookTable:
                 self.writer.changed()
             elif (entry := self._entries.get(row.entry)) is not None and _may_be_told_again(row, entry, now):
                 again.append((row, entry))
+        if self._full and len(self._rows) < row_rules.MAX_ROWS and self._room(now).has_room:
+            self._full = False
+            self.writer.changed()
         return again
 
     def _resolves(self, row: Row, now: datetime, pod: PodFacts | None) -> bool:
@@ -347,14 +361,17 @@ class HookTable:
             self._forbidden = forbidden
             self.writer.changed()
 
-    def wanted_status(self) -> dict[str, Any]:
-        """The status as memory wants it now: what the writer asks for before each patch."""
+    def wanted_status(self, held: Mapping[str, Any]) -> dict[str, Any]:
+        """The status as memory wants it now: what the writer asks for before each patch.
+
+        `held` is what the API server has: conditions of other authors stay as they are there.
+        """
         now = self._now()
         self._ready = ready_condition(
             ReadyFacts(
                 entries=len(self._entries),
                 suspended=self.suspended,
-                left_out=self._left_out,
+                full=self._full,
                 problems=self._problems(),
             ),
             previous=self._ready,
@@ -362,7 +379,7 @@ class HookTable:
             now=now,
         )
         rows = [*self._legacy, *self._rows.values()]
-        return status_rules.render(rows, with_condition(self._others, self._ready), last_updated=now)
+        return status_rules.render(rows, with_condition(held, self._ready), last_updated=now)
 
     def _problems(self) -> dict[Problem, list[str]]:
         problems: dict[Problem, list[str]] = {}

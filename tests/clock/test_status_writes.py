@@ -1,12 +1,17 @@
 """The Hook's status as khook's memory: claims that get lost, other writers, an older CRD, and how little is written."""
 
 from copy import deepcopy
+from datetime import datetime, timedelta
 
 import pytest
 from support.objects import Json, entry, hook, pod, running
 from support.world import World, play
 
 from khook.api.crd import crd
+from khook.core.incident import EntryId, LastSignal, Row, RowStatus
+from khook.core.rows import MAX_ROWS
+from khook.core.signal import EventType, PodUid
+from khook.core.status import render
 from khook.sandbox.api_routes import ApiCall
 from khook.sandbox.exchange import Response
 from khook.sandbox.kagent import Fault, FaultKind
@@ -40,6 +45,31 @@ def older_crd(*, conditions: bool) -> Json:
     return older
 
 
+def full_status(now: datetime) -> Json:
+    """As many rows as a Hook may hold, all over, and remembered for another minute."""
+    ended = now - timedelta(minutes=14)
+    rows = [
+        Row(
+            entry=EntryId("of-another-time"),
+            event_type=EventType.PROBE_FAILED,
+            resource_kind="Pod",
+            resource_name=f"web-{number}",
+            agent="shop/agent",
+            pod_uid=PodUid(f"uid-{number}"),
+            first_seen=ended,
+            last_seen=ended,
+            status=RowStatus.RESOLVED,
+            resolved_time=ended,
+            count=1,
+            last_signal=LastSignal(pod_uid=PodUid(f"uid-{number}"), raw_time=ended),
+            facts=None,
+            call=None,
+        )
+        for number in range(1000, 1000 + MAX_ROWS)
+    ]
+    return render(rows, [], last_updated=ended)
+
+
 def test_a_claim_whose_answer_is_lost_is_written_again_under_its_id_and_runs_once() -> None:
     async def story(world: World) -> None:
         web = await quiet(world)
@@ -68,23 +98,29 @@ def test_a_claim_that_cannot_be_written_waits_for_the_api_server() -> None:
     play(story)
 
 
-def test_a_forbidden_status_ends_as_a_failure_that_is_shown_once_it_can_be_written() -> None:
+def test_a_forbidden_status_ends_the_claim_and_shows_that_once_it_can_be_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async def story(world: World) -> None:
         web = await quiet(world)
         world.api.forbid(verb="patch", resource="hooks/status")
-        world.api.forbid(verb="patch", resource="hooks")
         await world.says(*PROBE, of=web)
-        await world.after(30)
-        assert world.agents.attempts == []
+        await world.after(14)
+        assert await world.audit("AgentCallFailed") == []
+        await world.after(3)
         (said,) = await world.audit("AgentCallFailed")
         assert "refused the Hook's status" in said["message"]
+        for number in range(5):
+            await world.says(*PROBE, of=web, name=f"probe-{number}")
+            await world.after(5)
+        assert world.agents.attempts == []
         world.api.allow_all()
-        await world.says(*PROBE, of=web)
-        await world.after(5)
+        await world.after(31)
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Failed", "ClaimRefused")
 
     play(story)
+    assert capsys.readouterr().err.count("hook status refused") == 1
 
 
 def test_a_status_that_somebody_else_wrote_to_is_written_again_from_memory() -> None:
@@ -114,6 +150,37 @@ def test_a_conflict_in_the_middle_of_a_claim_costs_another_write_and_no_other_ca
         await world.called(1)
         assert world.api.answers["patch", "hooks/status", 409] == 1
         assert (await world.call())["state"] == "Completed"
+
+    play(story)
+
+
+def test_a_condition_that_somebody_else_adds_later_stays() -> None:
+    async def story(world: World) -> None:
+        web = await quiet(world)
+        conditions = (await world.get_hook())["status"]["conditions"]
+        theirs = conditions[0] | {"type": "Reviewed"}
+        await world.cluster.request("PATCH", STATUS, {"status": {"conditions": [*conditions, theirs]}}, headers=MERGE)
+        await world.says(*PROBE, of=web)
+        await world.called(1)
+        assert theirs in (await world.get_hook())["status"]["conditions"]
+
+    play(story)
+
+
+def test_a_full_hook_says_so_for_as_long_as_it_is() -> None:
+    async def story(world: World) -> None:
+        await world.cluster.namespace("shop")
+        await world.cluster.hook(hook("h", entry("probe-failed"), namespace="shop"))
+        await world.cluster.request("PATCH", STATUS, {"status": full_status(world.now())}, headers=MERGE)
+        await world.start()
+        await world.says(*PROBE, of=await world.well())
+        await world.after(5)
+        assert "full: " in (await world.ready_condition())["message"]
+        assert len(await world.audit("CallsSuppressed")) == 1
+        await world.at(70)  # by now its rows are not needed any more
+        await world.says(*PROBE, of=await world.well("web-2"))
+        await world.called(1)
+        assert "full: " not in (await world.ready_condition())["message"]
 
     play(story)
 

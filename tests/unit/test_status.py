@@ -313,9 +313,9 @@ def test_the_transition_time_moves_with_the_status_alone() -> None:
 
 
 def test_a_suspended_hook_and_one_without_room_say_so() -> None:
-    assert ready(entries=1, suspended=True, left_out=7)["message"] == (
+    assert ready(entries=1, suspended=True, full=True)["message"] == (
         "1 event configuration at work; suspended: no agent is called; "
-        "7 incidents found no room in the status and call no agent"
+        "full: new incidents find no room in the status and call no agent"
     )
 
 
