@@ -11,7 +11,6 @@ agent that hangs holds up its own calls and no others.
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +35,7 @@ from khook.core.signal import Namespace
 from khook.log import Log
 from khook.seams import Clock
 from khook.worker.counters import CallCounters
+from khook.worker.places import Places
 from khook.worker.status import Commit
 from khook.worker.table import HookTable, RowKey
 
@@ -107,10 +107,7 @@ class Delivery:
         self._randomness = randomness
         self._counters = counters
         self._log = log
-        self._worker_sends = asyncio.Semaphore(limits.calls_per_worker)
-        self._agent_sends: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(limits.calls_per_agent)
-        )
+        self._places = Places(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent)
         self._jobs: dict[CallId, tuple[Job, asyncio.Task[None]]] = {}
         self._sends: set[asyncio.Task[Outcome]] = set()
 
@@ -165,6 +162,7 @@ class Delivery:
             job.call_id,
             lambda row: rows.accepted(row, now=self._now(), reason=CallReason.NO_ANSWER),
         )
+        job.table.call_accepted(job.key, OutcomeReason.NO_ANSWER.value)
 
     async def _deliver(self, job: Job) -> None:
         if job.found_after_crash:
@@ -224,14 +222,26 @@ class Delivery:
         row = job.row
         if row is None or row.call is None:
             return None
-        agent = self._agent_sends[row.agent]
         if row.call.state is CallState.PENDING and not job.claimed and not await self._claim_pending(job):
             # Claimed before it takes a place: a Hook whose status cannot be written holds up no other Hook's calls.
             return None
-        async with agent, self._worker_sends:
-            return await self._send(job)
+        await self._places.take(row.agent)
+        send = None
+        try:
+            send = await self._begin(job)
+        finally:
+            if send is None:
+                self._places.leave(row.agent)
+        if send is None:
+            return None
+        send.add_done_callback(lambda _: self._places.leave(row.agent))
+        return await self._answered(job, send)
 
-    async def _send(self, job: Job) -> Outcome | None:
+    async def _begin(self, job: Job) -> asyncio.Task[Outcome] | None:
+        """The send, begun under its claim; None when the call is not wanted any more or its claim did not hold.
+
+        A task of its own: whoever gives up on its answer must not break its connection.
+        """
         row = job.row
         if row is None or row.call is None or row.call.reason is CallReason.SUSPENDED:
             # Dropped with its entry, or suspended, while it waited for its turn.
@@ -243,15 +253,15 @@ class Delivery:
             if not await self._claim(job, CallState.CALLING):
                 return None
         job.table.update(job.key, job.call_id, rows.attempted)
-        return await self._sent(job, request)
-
-    async def _sent(self, job: Job, request: AgentRequest) -> Outcome:
-        """One send, to its end. A task of its own: whoever gives up on its answer must not break its connection."""
-        started_at = self._clock.monotonic()
-        job.progress = progress = Progress()
-        send = asyncio.create_task(self._protocol.call(request, progress))
+        job.progress = Progress()
+        send = asyncio.create_task(self._protocol.call(request, job.progress))
         self._sends.add(send)
         send.add_done_callback(self._sends.discard)
+        return send
+
+    async def _answered(self, job: Job, send: asyncio.Task[Outcome]) -> Outcome:
+        request = self._request(job)
+        started_at = self._clock.monotonic()
         outcome = await asyncio.shield(send)
         job.progress = None
         took_s = self._clock.monotonic() - started_at

@@ -38,8 +38,9 @@ from shards.member import Member
 TICK_S: Final = 1.0
 PARK_WITHIN_S: Final = 3.0
 """How long a namespace that is given up waits for calls in flight: a revoke is acknowledged within 5 s."""
-FLUSH_S: Final = 1.5
-"""For the last status writes of a namespace that is given up, and of a worker that stops."""
+FLUSH_S: Final = 1.0
+"""For the last status writes of a namespace that is given up, and of a worker that stops: with the wait for calls
+it leaves a second of the 5 for a busy loop."""
 AUDIT_FLUSH_S: Final = 1.0
 CREDENTIALS_WAIT_S: Final = 8.0
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from support.objects import Json, entry
+from support.objects import Json, entry, hook
 from support.world import World, play
 
 from khook.sandbox.kagent import Fault, FaultKind
@@ -159,5 +159,22 @@ def test_one_hanging_agent_does_not_hold_up_another() -> None:
         await world.until(lambda: sum(run.agent == "well" for run in world.agents.runs) == 12)
         assert (world.now() - said).total_seconds() < 1
         assert sum(attempt.agent == "hangs" for attempt in world.agents.attempts) == 8
+
+    play(story)
+
+
+def test_a_hook_made_again_while_its_agent_hangs_sends_no_more_at_once_than_one_agent_may_hold() -> None:
+    async def story(world: World) -> None:
+        world.agents.set_faults("agent", [Fault(kind=FaultKind.HANG)])
+        await world.begin(entry("probe-failed"))
+        for number in range(8):
+            await world.says(*PROBE, of=await world.well(f"web-{number}"))
+        await world.until(lambda: len(world.agents.attempts) == 8)
+        await world.cluster.delete_hook("shop", "h")
+        await world.cluster.hook(hook("h", entry("probe-failed"), namespace="shop"))
+        await world.after(20)
+        assert {row["call"]["state"] for row in await world.rows()} == {"Pending"}
+        assert len(world.agents.attempts) == 8
+        await world.until(lambda: len(world.agents.attempts) == 16)
 
     play(story)

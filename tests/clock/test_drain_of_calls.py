@@ -44,6 +44,8 @@ def test_a_call_that_hangs_is_recorded_as_taken_and_does_not_hold_up_the_stop() 
         assert await world.seconds_to_stop() <= 20
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Accepted", "NoAnswer")
+        (said,) = await world.audit("AgentCalled")
+        assert "NoAnswer" in said["message"]
         await nothing_more_after_a_restart(world, web)
 
     play(story)

@@ -227,6 +227,8 @@ def test_a_run_that_another_protocol_has_to_follow_is_not_sent_again() -> None:
         assert len(world.agents.attempts) == 1
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Failed", "RunLost")
+        (said,) = await world.audit("AgentCallFailed")
+        assert "cannot be followed" in said["message"]
 
     play(story)
 
