@@ -184,9 +184,9 @@ class Watch(Generic[T]):
     async def _pause(self, error: KubeError) -> None:
         """Wait as long as the error asks for."""
         end = _end_of(error)
+        self.health.forbidden = isinstance(error, Forbidden)
         match error:
             case Forbidden():
-                self.health.forbidden = True
                 self._note(end, str(error))
                 await asyncio.sleep(self._pace.forbidden_s)
             case Throttled():

@@ -20,8 +20,13 @@ NAMES_MOST: Final = 20
 class _Watched:
     wanted_at: float
     live_at: float | None = None
-    forbidden: bool = False
+    forbidden_at: float | None = None
+    """When the last report said so; None when it said something else."""
     reason: str = "not started"
+
+    def forbidden(self, now_at: float) -> bool:
+        """A report that nobody renews lapses: its worker may be dead, and nobody asks any more."""
+        return self.forbidden_at is not None and now_at < self.forbidden_at + DEAF_AFTER_S
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ class Health:
             if watched is None:
                 continue
             report = ill.get(name)
-            watched.forbidden = report is not None and report.forbidden
+            watched.forbidden_at = now_at if report is not None and report.forbidden else None
             watched.reason = "" if report is None else report.reason
             if report is None:
                 watched.live_at = now_at
@@ -60,9 +65,9 @@ class Health:
     def ready(self, now_at: float, *, hooks_deaf_s: float) -> tuple[bool, dict[str, Any]]:
         """The verdict and the body of `/readyz`; `hooks_deaf_s`: since the watch on Hooks was last live."""
         deaf = {name: self._deaf_s(watched, now_at) for name, watched in self._namespaces.items()}
-        forbidden = sorted(name for name, watched in self._namespaces.items() if watched.forbidden)
+        forbidden = sorted(name for name, watched in self._namespaces.items() if watched.forbidden(now_at))
         too_long = sorted(
-            name for name, s in deaf.items() if s >= DEAF_AFTER_S and not self._namespaces[name].forbidden
+            name for name, s in deaf.items() if s >= DEAF_AFTER_S and not self._namespaces[name].forbidden(now_at)
         )
         reasons = self._reasons(too_long, forbidden, hooks_deaf_s)
         body: dict[str, Any] = {
@@ -101,7 +106,7 @@ class Health:
     def _started(self) -> bool:
         """Whether every namespace that was wanted at first has been live, or forbidden, once."""
         if not self._all_seen:
-            self._all_seen = all(w.live_at is not None or w.forbidden for w in self._namespaces.values())
+            self._all_seen = all(w.live_at is not None or w.forbidden_at is not None for w in self._namespaces.values())
         return self._all_seen
 
     @staticmethod
