@@ -5,14 +5,19 @@ ones. So the old pair is retired, and closed by whoever used it last. A new toke
 """
 
 import ssl
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import httpx
 
 from khook.errors import Unavailable
 from khook.kube.credentials import Credentials, tls_context
 from khook.seams import Transports
+
+CLOSING_TURNS: Final = 3
+"""An aborted TLS connection gives its socket back in one of the loop's next turns; the loop may be closed after this."""
 
 
 class Pair:
@@ -67,6 +72,8 @@ class Connections:
         retired, self._retired = self._retired, []
         for pair in (*retired, self._pair):
             await pair.aclose()
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
     async def _close_unused(self) -> None:
         unused = [pair for pair in self._retired if not pair.users]
