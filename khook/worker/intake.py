@@ -102,26 +102,31 @@ class EventIntake:
         self._waiting_count += 1
 
     async def _look_up(self, uid: PodUid, name: str) -> None:
+        with self._pods.looking_up(uid):
+            await self._read(uid, name)
+        for event, listed, audience in self._waiting.pop(uid):
+            self._waiting_count -= 1
+            self._classify(event, listed, audience)
+
+    async def _read(self, uid: PodUid, name: str) -> None:
+        """Until the pod is in the record, or will not be."""
         wait_s = READ_AGAIN_FIRST_S
         while True:
             try:
                 async with self._look_ups:
                     line = await self._client.get_object(PODS, self._namespace, name, PodLine)
             except (NotFound, Forbidden, Invalid):
-                break  # gone, or nothing that waiting would change
+                return  # gone, or nothing that waiting would change
             except KubeError as error:
                 self._log.warning("pod read failed", namespace=self._namespace, status=error.status)
                 await asyncio.sleep(wait_s * (0.5 + self._randomness.random() / 2))
                 wait_s = min(wait_s * 2, READ_AGAIN_MOST_S)
                 if self._pods.get(uid) is not None:
-                    break  # its line came meanwhile
+                    return  # its line came meanwhile
                 continue
             if line.metadata.uid == uid and self._pods.get(uid) is None:
                 self._pods.observe(line, listed=True)
-            break
-        for event, listed, audience in self._waiting.pop(uid):
-            self._waiting_count -= 1
-            self._classify(event, listed, audience)
+            return
 
     def _classify(self, event: EventLine, listed: bool, audience: Audience | None) -> None:
         said = classify_event(event, self._pods.get(PodUid(event.involved_object.uid)), listed=listed)

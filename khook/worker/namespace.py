@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from khook.core import pods as pod_rules
 from khook.core.classify import belongs_to_oom, wait_for_pod_line
+from khook.core.incident import EntryId
 from khook.core.pods import PodFacts
 from khook.core.signal import EventLine, PodLine, PodUid, Signal, Source
 from khook.errors import Forbidden, KubeError
@@ -81,6 +82,8 @@ class OwnedNamespace:
         self._started_at = parts.clock.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.Task[None]] = set()
+        self._looks: dict[HookTable, frozenset[EntryId]] = {}
+        """Tables with a second look under way, and the entries that came since it began: the next look is theirs."""
         self._pods = PodBook(now=parts.now, stuck_pending=parts.stuck_pending, on_signals=self._pod_seen)
         self._intake = EventIntake(
             namespace=name,
@@ -153,7 +156,7 @@ class OwnedNamespace:
             break
         for audience in self._take_hooks(hooks):
             if not first:
-                self._spawn(self._look_again(audience))
+                self._want_look(audience)
 
     def _take_hooks(self, hooks: Sequence[HookObject]) -> list[Audience]:
         """Tables for these Hooks and no others; returns who has entries that have not seen the namespace yet."""
@@ -224,10 +227,25 @@ class OwnedNamespace:
             if (level := pod_rules.level_signal(pod)) is not None:
                 self._judge(table, level, pod, None)
 
-    async def _look_again(self, audience: Audience) -> None:
-        """List pods and Events once more, for new entries alone."""
-        await self._pods.synced.wait()
+    def _owns(self, table: HookTable) -> bool:
+        return self._tables.get(table.ref.uid) is table
 
+    def _want_look(self, audience: Audience) -> None:
+        table = audience.table
+        under_way = table in self._looks
+        self._looks[table] = self._looks.get(table, frozenset()) | audience.entries
+        if not under_way:
+            self._spawn(self._look_again(table))
+
+    async def _look_again(self, table: HookTable) -> None:
+        """List pods and Events once more, for new entries alone; and again for those that came meanwhile."""
+        await self._pods.synced.wait()
+        while (entries := self._looks[table]) and self._owns(table):
+            self._looks[table] = frozenset()
+            await self._look(Audience(table=table, entries=entries))
+        del self._looks[table]
+
+    async def _look(self, audience: Audience) -> None:
         def pods_listed(lines: Sequence[PodLine]) -> None:
             for line in lines:
                 pod, signals = pod_rules.observe(
@@ -240,13 +258,15 @@ class OwnedNamespace:
             for event in lines:
                 self._intake.take(event, listed=True, audience=audience)
 
-        await self._list_once(PODS, pods_listed)
-        await self._list_once(EVENTS, events_listed)
+        await self._list_once(PODS, pods_listed, table=audience.table)
+        await self._list_once(EVENTS, events_listed, table=audience.table)
 
-    async def _list_once(self, resource: Resource[T], listed: Callable[[Sequence[T]], None]) -> None:
+    async def _list_once(
+        self, resource: Resource[T], listed: Callable[[Sequence[T]], None], *, table: HookTable
+    ) -> None:
         """A LIST on its own, tried until it is whole: what it shows twice is stale the second time."""
         wait_s = READ_AGAIN_FIRST_S
-        while True:
+        while self._owns(table):
             try:
                 await list_into(
                     _Pages(listed),
@@ -315,16 +335,19 @@ class OwnedNamespace:
     async def _read_and_judge(self, held: _Held) -> None:
         """No line can come while the pods watch is broken: the pod itself is asked, once."""
         uid, name = held.signal.pod_uid, held.signal.pod
-        try:
-            line = await self._parts.client.get_object(PODS, self.name, name, PodLine)
-        except KubeError as error:
-            self._log.warning("pod read failed", status=error.status)
-        else:
-            if line.metadata.uid == uid:
-                self._pods.observe(line, listed=False)
+        with self._pods.looking_up(uid):
+            try:
+                line = await self._parts.client.get_object(PODS, self.name, name, PodLine)
+            except KubeError as error:
+                self._log.warning("pod read failed", status=error.status)
+            else:
+                if line.metadata.uid == uid:
+                    self._pods.observe(line, listed=False)
         self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
 
     def _judge(self, table: HookTable, signal: Signal, pod: PodFacts | None, audience: Audience | None) -> None:
+        if not self._owns(table):
+            return  # dropped while the signal waited
         judged = table.signal(
             signal, pod, oom=belongs_to_oom(signal, pod), only=None if audience is None else audience.entries
         )

@@ -5,7 +5,9 @@ pods that hang in Pending for no reason that anybody names are kept here too.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from khook.core import pods as pod_rules
@@ -31,6 +33,9 @@ class PodBook:
         self._by_name: dict[str, PodUid] = {}
         self._stuck: dict[PodUid, datetime] = {}
         self._listed: set[PodUid] = set()
+        self._looked_up: Counter[PodUid] = Counter()
+        self._deleted: set[PodUid] = set()
+        """Of those that are looked up: a GET answered before the DELETED line must not bring the pod back."""
         self.synced = asyncio.Event()
         """Set by the first complete LIST: from then on "unknown" means "gone or very new"."""
 
@@ -60,13 +65,18 @@ class PodBook:
 
     def line(self, change: Change, obj: PodLine) -> None:
         if change is Change.DELETED:
-            self._forget(PodUid(obj.metadata.uid))
+            uid = PodUid(obj.metadata.uid)
+            self._forget(uid)
+            if uid in self._looked_up:
+                self._deleted.add(uid)
         else:
             self.observe(obj, listed=False)
 
     def observe(self, line: PodLine, *, listed: bool) -> None:
-        """Take a pod as the API server shows it, from a watch, a LIST or a GET."""
+        """Take a pod as the API server shows it, from a watch, a LIST or a GET (inside `looking_up`)."""
         uid = PodUid(line.metadata.uid)
+        if uid in self._deleted:
+            return
         pod, signals = pod_rules.observe(
             self._pods.get(uid), line, listed=listed, now=self._now(), stuck_pending=self._stuck_pending
         )
@@ -78,6 +88,18 @@ class PodBook:
         else:
             self._stuck[uid] = due
         self._on_signals(pod, signals)
+
+    @contextmanager
+    def looking_up(self, uid: PodUid) -> Iterator[None]:
+        """While this pod is read and what was read is observed."""
+        self._looked_up[uid] += 1
+        try:
+            yield
+        finally:
+            self._looked_up[uid] -= 1
+            if not self._looked_up[uid]:
+                del self._looked_up[uid]
+                self._deleted.discard(uid)
 
     def tick(self) -> None:
         """Fire the timers of pods stuck in Pending."""

@@ -1,9 +1,12 @@
 """An Event needs its pod: what happens where the pod is not known, not there any more, or another one by now."""
 
+import json
+
 from support.objects import Json, entry, hook, pod, running
 from support.world import World, play
 
 from khook.sandbox.api_routes import ApiCall
+from khook.sandbox.exchange import Response
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
 SELECTED = {"matchLabels": {"app": "web"}}
@@ -135,5 +138,23 @@ def test_events_of_pods_that_may_not_be_read_fire_without_a_selector_and_none_is
         assert {run.agent for run in runs} == {"any"}
         await world.after(600)
         assert pod_gets(world) == 5
+
+    play(story)
+
+
+def test_a_pod_whose_deletion_overtook_the_answer_about_it_is_gone() -> None:
+    async def story(world: World) -> None:
+        web = await unseen_pod(world, {"app": "web"})
+        old = Response(status=200, body=json.dumps(web).encode(), headers={"content-type": "application/json"})
+        world.api.fault(lambda call: (call.verb, call.resource) == ("get", "pods"), answer=old, delay_s=2)
+        await world.says(*PROBE, of=web)
+        await world.after(1)
+        world.api.unstall()
+        await world.cluster.delete_pod(web)
+        await world.after(20)
+        await world.says(*PROBE, of=web, name="another")
+        await world.after(20)
+        assert pod_gets(world) == 2
+        assert world.agents.attempts == []
 
     play(story)

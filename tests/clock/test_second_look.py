@@ -5,8 +5,14 @@ from typing import Any
 from support.objects import Json, crash_looping, entry, hook, rfc3339
 from support.world import World, play
 
+from khook.sandbox.api_routes import ApiCall
+
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
 BACK_OFF = ("BackOff", "Back-off restarting failed container app")
+
+
+def lists_events(call: ApiCall) -> bool:
+    return (call.verb, call.resource) == ("list", "events")
 
 
 async def edit(world: World, *entries: Json, **spec: Any) -> None:
@@ -147,5 +153,38 @@ def test_a_listed_signal_that_last_happened_16_minutes_ago_is_history_and_14_min
         # The same Event, patched: its creation is as old as before, and it has happened now.
         await world.cluster.repeat_event(first, count=2, time=rfc3339(world.now()))
         await world.called(2)
+
+    play(story)
+
+
+def test_edits_during_a_second_look_share_the_next_one() -> None:
+    async def story(world: World) -> None:
+        await a_namespace_with_a_past(world)
+        undo = world.api.refuse(lists_events)
+        before = world.api.requests["list", "pods"]
+        for number in range(5):
+            agents = [f"agent-{one}" for one in range(number + 1)]
+            await edit(world, *[entry("probe-failed", agent) for agent in agents])
+        undo()
+        await world.after(60)
+        assert sorted(run.agent for run in world.agents.runs) == agents
+        assert world.api.requests["list", "pods"] - before == 2
+
+    play(story)
+
+
+def test_nothing_is_looked_at_for_a_hook_that_is_gone() -> None:
+    async def story(world: World) -> None:
+        await a_namespace_with_a_past(world)
+        undo = world.api.refuse(lists_events)
+        await world.cluster.hook(hook("new", entry("probe-failed"), namespace="shop"))
+        await world.after(20)
+        await world.cluster.delete_hook("shop", "new")
+        await world.after(40)
+        asked = world.api.requests["list", "events"]
+        undo()
+        await world.after(60)
+        assert world.api.requests["list", "events"] == asked
+        assert world.agents.attempts == []
 
     play(story)
