@@ -27,6 +27,8 @@ MAX_INTEGER: Final = 2**53
 """What every reader of JSON holds exactly; a larger one is written as text."""
 MAX_LINE_CHARS: Final = 16_384
 """What container runtimes keep in one piece (containerd's and CRI-O's 16 KiB)."""
+TOKENS_KEPT: Final = 8
+"""A service account's token is renewed every hour, for months; the ones before the last few are not accepted."""
 MIN_SECRET_CHARS: Final = 6
 """Blotting out a shorter string would tear holes into every line and hide nothing."""
 
@@ -129,12 +131,29 @@ class _Secrets:
     """What must never be shown: the values themselves and how JSON writes them."""
 
     def __init__(self) -> None:
+        self._values: dict[str, None] = {}
+        self._tokens: dict[str, None] = {}
+        """The newest last."""
         self._texts: tuple[str, ...] = ()
 
     def add(self, value: str) -> None:
         if len(value) >= MIN_SECRET_CHARS:
-            texts = {*self._texts, value, orjson.dumps(value).decode()[1:-1], repr(value)[1:-1]}
-            self._texts = tuple(sorted(texts, key=lambda text: (-len(text), text)))
+            self._values[value] = None
+            self._write_down()
+
+    def add_token(self, value: str) -> None:
+        if len(value) >= MIN_SECRET_CHARS:
+            self._tokens.pop(value, None)
+            self._tokens[value] = None
+            if len(self._tokens) > TOKENS_KEPT:
+                del self._tokens[next(iter(self._tokens))]
+            self._write_down()
+
+    def _write_down(self) -> None:
+        texts: set[str] = set()
+        for value in (*self._values, *self._tokens):
+            texts |= {value, orjson.dumps(value).decode()[1:-1], repr(value)[1:-1]}
+        self._texts = tuple(sorted(texts, key=lambda text: (-len(text), text)))
 
     def blot(self, text: str) -> str:
         for secret in self._texts:
@@ -149,6 +168,11 @@ _SECRETS: Final = _Secrets()
 def register_secret(value: str) -> None:
     """From now on `value` is shown nowhere in a log line of this process, old values included."""
     _SECRETS.add(value)
+
+
+def register_token(value: str) -> None:
+    """As `register_secret`, for one of a row of tokens that each take over from the last."""
+    _SECRETS.add_token(value)
 
 
 def get(name: str) -> FilteringBoundLogger:

@@ -224,7 +224,10 @@ class KubeClient:
             finally:
                 await response.aclose()
         except TRANSPORT_ERRORS as error:
-            raise Unavailable(f"{request.method} {request.url.path}: {type(error).__name__}: {error}") from error
+            what = f"{request.method} {request.url.path}: {type(error).__name__}"
+            if isinstance(error, httpx.LocalProtocolError):
+                raise Unavailable(what) from None  # its text quotes the header that is wrong, and a token in it
+            raise Unavailable(f"{what}: {error}") from error
 
     async def _refusal(self, response: httpx.Response) -> KubeError:
         try:

@@ -4,8 +4,8 @@ New credentials with another certificate need new connections, while requests an
 ones. So the old pair is retired, and closed by whoever used it last. A new token alone changes no connection.
 """
 
-import ssl
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,7 +17,7 @@ from khook.kube.credentials import Credentials, tls_context
 from khook.seams import Transports
 
 CLOSING_TURNS: Final = 3
-"""An aborted TLS connection gives its socket back in one of the loop's next turns; the loop may be closed after this."""
+"""An aborted TLS connection gives its socket back in one of the next turns, and the loop may be closed after this."""
 
 
 class Pair:

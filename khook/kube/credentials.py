@@ -48,6 +48,11 @@ def decode(payload: bytes) -> Credentials:
     return _decoder.decode(payload)
 
 
+def fits_a_header(token: str) -> bool:
+    """Anything else makes the libraries fail in ways of their own, some of them quoting it."""
+    return token.isascii() and token.isprintable()
+
+
 def tls_context(credentials: Credentials) -> ssl.SSLContext | None:
     """One context for all connections (22–33 ms to make), None for plain http. Raises ssl.SSLError on a bad PEM.
 

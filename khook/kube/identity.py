@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from khook.kube.credentials import Credentials
+from khook import log
+from khook.kube.credentials import Credentials, fits_a_header
 from khook.seams import Clock
 
 FreshCredentials = Callable[[], Awaitable[Credentials | None]]
@@ -33,7 +34,8 @@ class Identity:
         self.generation = 0
         self._clock = clock
         self._fresh = fresh
-        self._token = credentials.token
+        self._token = ""
+        self._use(credentials.token)
         self._read_at: float | None = None
         self._asked_at: float | None = None
         self._renewing = asyncio.Lock()
@@ -49,7 +51,7 @@ class Identity:
             return
         self.credentials = credentials
         self.generation += 1
-        self._token = credentials.token
+        self._use(credentials.token)
         self._read_at = None
 
     async def renew(self, *, refused: int) -> bool:
@@ -81,6 +83,11 @@ class Identity:
             token = Path(self.credentials.token_file).read_text().strip()
         except (OSError, UnicodeDecodeError):
             return
-        if token and token != self._token:
-            self._token = token
+        if fits_a_header(token) and token not in ("", self._token):
+            self._use(token)
             self.generation += 1
+
+    def _use(self, token: str) -> None:
+        """Known to the log before any request can quote it."""
+        log.register_token(token)
+        self._token = token

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from khook.errors import SettingsError
-from khook.kube.credentials import Credentials, tls_context
+from khook.kube.credentials import Credentials, fits_a_header, tls_context
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -128,10 +128,13 @@ def _credentials(found: SimpleNamespace, *, cluster: Any, user: Any, context: Ma
         token_file = str(Path(user.path or ".").parent / token_file)
     if not found.host.startswith(("http://", "https://")):
         raise ValueError(f"{cluster.name}/server: {found.host!r} is no http or https URL")
+    token = "" if token_file else found.api_key.get("BearerToken", "").removeprefix("Bearer ").strip()
+    if not fits_a_header(token):
+        raise ValueError(f"{user.name}/token holds characters that no header may have")
     return Credentials(
         server=found.host,
         ca_pem=_read(found.ssl_ca_cert, f"{cluster.name}/certificate-authority"),
-        token="" if token_file else found.api_key.get("BearerToken", "").removeprefix("Bearer ").strip(),
+        token=token,
         token_file=token_file,
         client_cert_pem=_read(found.cert_file, "client-certificate"),
         client_key_pem=_read(found.key_file, "client-key"),

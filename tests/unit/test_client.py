@@ -1,6 +1,7 @@
 """The client: what each answer means, credentials, the server's clock. Over httpx's mock transport."""
 
 import asyncio
+import io
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from khook import log
 from khook.core.signal import PodLine
 from khook.errors import Conflict, Forbidden, Gone, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unavailable
 from khook.kube import client as client_module
@@ -313,6 +315,30 @@ def test_a_refused_write_fetches_fresh_credentials_but_leaves_repeating_to_its_c
 
     virtual_time.run(world())
     assert asked == ["POST", "POST"]
+
+
+def test_every_token_in_use_is_hidden_from_the_log(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream=stream, strict=True)
+    (tmp_path / "token").write_text("token-of-a-file")
+    credentials = Credentials(server="http://api", token=SECRET)
+
+    async def main() -> None:
+        client = client_of(always(httpx.Response(200, json={})), credentials=credentials)
+        client.replace(Credentials(server="http://api", token="another-token"))
+        client.replace(Credentials(server="http://api", token_file=str(tmp_path / "token")))
+        await client.get("/version")
+        await client.aclose()
+
+    virtual_time.run(main())
+    log.get("test").info("seen", detail=f"{SECRET} another-token token-of-a-file")
+    assert '"[redacted] [redacted] [redacted]"' in stream.getvalue()
+
+
+def test_a_broken_header_is_not_quoted() -> None:
+    error = error_of(httpx.LocalProtocolError(f"Illegal header value b'Bearer {SECRET}'"))
+    assert str(error) == "GET /api/v1/pods: LocalProtocolError"
+    assert error.__cause__ is None
 
 
 def test_a_token_file_is_read_again_after_a_minute_and_at_once_after_a_401(tmp_path: Path) -> None:

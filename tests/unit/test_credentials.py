@@ -34,6 +34,12 @@ def test_a_plain_http_server_with_a_token_works(tmp_path: Path) -> None:
     assert load_credentials(environ) == Credentials(server="http://127.0.0.1:8001", token=SECRET, namespace="ops")
 
 
+def test_a_token_that_fits_into_no_header_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="holds characters that no header may have") as refused:
+        load_credentials(kubeconfig(tmp_path / "config", user={"token": f"{SECRET}\nx"}))
+    assert SECRET not in str(refused.value)
+
+
 def test_without_kubeconfig_the_one_in_the_home_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     kubeconfig(tmp_path / ".kube" / "config")

@@ -123,6 +123,15 @@ def test_a_registered_secret_is_shown_nowhere(form: str) -> None:
     assert "RuntimeError" in written
 
 
+def test_the_last_tokens_of_a_row_are_hidden_and_other_secrets_are_kept_for_ever() -> None:
+    secrets = log._Secrets()
+    secrets.add("the-api-key")
+    for number in range(1000, 1000 + 2 * log.TOKENS_KEPT):
+        secrets.add_token(f"token-{number}")
+    newest = f"token-{999 + 2 * log.TOKENS_KEPT}"
+    assert secrets.blot(f"the-api-key {newest} token-1000") == "[redacted] [redacted] token-1000"
+
+
 @given(st.text("019\"\\'é-", min_size=6, max_size=40), st.text("ab ", max_size=20), st.text("ab ", max_size=20))
 def test_any_secret_in_any_text_is_blotted_out(secret: str, before: str, after: str) -> None:
     secrets = log._Secrets()
