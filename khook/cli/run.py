@@ -10,12 +10,12 @@ import random
 import shutil
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from khook import log, metrics, settings
 from khook.agents.tls import agent_tls
 from khook.kube.transports import NetworkTransports
-from khook.seams import SystemClock
+from khook.seams import Exit, SystemClock
 from khook.supervisor.credentials import load_credentials
 from khook.supervisor.process import Supervisor
 from khook.supervisor.server import Servers
@@ -26,8 +26,11 @@ from shards.launch import Launcher
 SECOND_SIGNAL_EXIT = 1
 
 
-def run(environ: Mapping[str, str] | None = None) -> None:
-    """Run until SIGTERM or SIGINT. Raises a KhookError with its exit code, SettingsError first of all."""
+def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) -> None:
+    """Run until SIGTERM or SIGINT. Raises a KhookError with its exit code, SettingsError first of all.
+
+    `exit_now` ends the process where it is, at a second signal.
+    """
     environ = os.environ if environ is None else environ
     chosen = settings.load(environ)
     log.configure(level=chosen.log_level, format=chosen.log_format)
@@ -38,13 +41,15 @@ def run(environ: Mapping[str, str] | None = None) -> None:
     launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
     launcher.ensure_running()
     try:
-        asyncio.run(_supervise(chosen, launcher, environ))
+        asyncio.run(_supervise(chosen, launcher, environ, exit_now=exit_now))
     finally:
         if chosen.multiproc_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _supervise(chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str]) -> None:
+async def _supervise(
+    chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str], *, exit_now: Exit
+) -> None:
     instance = chosen.pod_name or socket.gethostname()
     supervisor = Supervisor(
         settings=chosen,
@@ -55,7 +60,7 @@ async def _supervise(chosen: settings.Settings, launcher: Launcher, environ: Map
         transports=NetworkTransports(),
         instance=instance,
     )
-    _stop_on_signals(supervisor)
+    stop_on_signals(supervisor.stop, exit_now=exit_now)
     servers = Servers(exposition=metrics.exposition, ready=supervisor.ready)
     try:
         ports = await servers.start(metrics_port=chosen.metrics_port, health_port=chosen.health_port)
@@ -71,15 +76,16 @@ async def _supervise(chosen: settings.Settings, launcher: Launcher, environ: Map
         await servers.close()
 
 
-def _stop_on_signals(supervisor: Supervisor) -> None:
+def stop_on_signals(stop: Callable[[], None], *, exit_now: Exit) -> None:
+    """The running loop's SIGTERM and SIGINT: the first asks to stop, any further one does not wait for that."""
     asked: list[signal.Signals] = []
 
-    def stop(number: signal.Signals) -> None:
+    def signalled(number: signal.Signals) -> None:
         if asked:
-            os._exit(SECOND_SIGNAL_EXIT)
+            exit_now(SECOND_SIGNAL_EXIT)
         asked.append(number)
-        supervisor.stop()
+        stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, signalled, number)

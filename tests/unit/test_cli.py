@@ -1,12 +1,15 @@
 """The command line: it teaches, it complains in words, and it exits with the code that says why."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from khook.cli.main import complaint, main
+from khook.cli.run import SECOND_SIGNAL_EXIT, stop_on_signals
 from khook.errors import KhookError, LeaseLost, PoolGaveUp, SettingsError
 
 
@@ -21,6 +24,20 @@ def khook(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]"
         timeout=60,
         check=False,
     )
+
+
+def test_the_first_signal_asks_to_stop_and_the_second_exits_at_once() -> None:
+    async def main() -> None:
+        stops, exits = asyncio.Queue[str](), asyncio.Queue[int]()
+        stop_on_signals(lambda: stops.put_nowait("stop"), exit_now=exits.put_nowait)
+        async with asyncio.timeout(5):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await stops.get()
+            assert exits.empty()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert await exits.get() == SECOND_SIGNAL_EXIT
+
+    asyncio.run(main())
 
 
 def test_help_teaches_every_command() -> None:
