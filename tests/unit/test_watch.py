@@ -247,6 +247,23 @@ def test_retry_after_is_waited_for_and_costs_no_list() -> None:
     play(test)
 
 
+def test_it_is_forbidden_by_the_last_answer_alone() -> None:
+    async def test(world: World) -> None:
+        await world.at(1)
+        world.api.forbid(verb="watch")
+        world.api.end_watches()
+        await world.at(10)
+        forbidden = world.watch.health.forbidden
+        assert forbidden
+        world.api.refuse(lambda call: call.verb == "watch")
+        await world.at(60)
+        forbidden = world.watch.health.forbidden
+        assert not forbidden
+        assert not world.watch.health.opened
+
+    play(test)
+
+
 def test_a_revoked_grant_is_asked_for_every_30_seconds() -> None:
     async def test(world: World) -> None:
         await world.at(1)
