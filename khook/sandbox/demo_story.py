@@ -164,7 +164,9 @@ def _before_the_kill() -> list[Step]:
         _step(6.2, "shop/cart-1", "backs off", _back_off("cart-1"), shows=_OOM),
         _step(6.5, "search/query-1", "fails its readiness probe", _readiness("query-1"), shows=_PROBE),
         _step(6.6, "search/query-1", "is not ready", pod_not_ready("query-1")),
-        _step(7.5, "payments/ledger-1", "restarts, and no Event says so", _crashed("ledger-1", count=1), shows=_RESTART),
+        _step(
+            7.5, "payments/ledger-1", "restarts, and no Event says so", _crashed("ledger-1", count=1), shows=_RESTART
+        ),
         _step(8.5, "shop/web-1", "backs off again", _back_off("web-1", count=2), shows=_RESTART),
         _step(9.0, "search/query-1", "fails its probe again", _readiness("query-1", count=2), shows=_PROBE),
         _step(9.5, "payments/report-1", "still fits no node", failed_scheduling("report-1", count=2), shows=_PENDING),

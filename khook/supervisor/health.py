@@ -69,7 +69,9 @@ class Health:
             "ready": not reasons,
             "reasons": reasons,
             "namespaces": len(self._namespaces),
-            "live": sum(1 for name, s in deaf.items() if s < DEAF_AFTER_S and self._namespaces[name].live_at is not None),
+            "live": sum(
+                1 for name, s in deaf.items() if s < DEAF_AFTER_S and self._namespaces[name].live_at is not None
+            ),
             "deaf": [
                 {"namespace": name, "seconds": round(deaf[name]), "reason": self._namespaces[name].reason}
                 for name in too_long[:NAMES_MOST]
