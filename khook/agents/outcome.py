@@ -141,7 +141,7 @@ class Outcome:
     doubt_s: float = 0.0
     """AMBIGUOUS: a `NO_TRACE` is to be believed this long after the send, and not before."""
     task_id: str = ""
-    """ACCEPTED: the run to poll, where there is one to follow."""
+    """The agent's run, where there is one to follow; ACCEPTED with one is polled."""
     status: int = 0
     """The HTTP status, 0 where there was none."""
 
