@@ -76,6 +76,7 @@ class A2aProtocol:
         self._user_id = user_id
         self._query = urlencode({"user_id": user_id}, quote_via=quote)
         self._wire = Wire.V0_3
+        self._without_session = False
 
     def replace_key(self, api_key: str) -> None:
         self._exchange.replace_key(api_key)
@@ -90,6 +91,7 @@ class A2aProtocol:
         symptom = symptom_of_session(opened)
         if symptom is not None:
             return self._failed(symptom, request, opened)
+        self._without_session |= isinstance(opened, Answer) and opened.status in (404, 405)
         answer = await self._rpc(request, lambda wire: send_body(request, wire), progress=progress)
         said = read_result(answer.body) if isinstance(answer, Answer) and answer.whole else None
         match said:
@@ -150,7 +152,8 @@ class A2aProtocol:
         if isinstance(answer, NoAnswer) or not answer.whole:
             return Finding.CANNOT_TELL
         if answer.status == 404 and no_row(answer):
-            return Finding.NOT_SENT
+            # "No session" means "nothing sent" only where every send had one before it.
+            return Finding.NO_TRACE if self._without_session else Finding.NOT_SENT
         tasks = read_session_tasks(answer.body) if answer.status == 200 else None
         return Finding.CANNOT_TELL if tasks is None else tasks
 
