@@ -132,7 +132,8 @@ class A2aAgents:
             case Step.LIST:
                 return _waited(self._session(request, now), fault)
             case _:
-                return failed or self._a2a(request, agent=agent, now=now, fault=fault)
+                taken = self._a2a(request, agent=agent, now=now, fault=fault)
+                return failed or taken
 
     # --- sessions ---
 
