@@ -4,23 +4,17 @@
 (draft-ietf-httpapi-idempotency-key-header). There is no run to follow and nothing to ask afterwards. An agent may
 work for minutes, so silence after the whole request was written counts as accepted; everything else that is not an
 answer is safe to send again under the same key. `MATRIX` is the whole decision, a row a symptom.
-
-It talks to the transport and not to an `httpx.AsyncClient`: no cookies, no redirects, no proxy from the environment.
 """
 
-import socket
-import ssl
-from collections.abc import AsyncIterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import httpx
 import orjson
 
+from khook.agents.exchange import Answer, Exchange, Failure, NoAnswer, json_object, retry_after_s
 from khook.agents.outcome import (
     MAX_ERROR_CHARS,
     MAX_RESULT_BYTES,
@@ -30,22 +24,10 @@ from khook.agents.outcome import (
     OutcomeKind,
     OutcomeReason,
     Progress,
+    Working,
 )
 from khook.core.text import plain
 from khook.seams import Clock
-
-CONNECT_TIMEOUT_S: Final = 5.0
-WRITE_TIMEOUT_S: Final = 10.0
-
-# A worker has at most 64 calls under way (KHOOK_CALLS_PER_WORKER) and the transport 256 connections, so nobody waits
-# for one. Where more calls are allowed, this wait is before anything is sent: sending again is safe.
-POOL_TIMEOUT_S: Final = 1.0
-
-# The answer is read for its first KiB; an endless one must neither fill the memory nor hold the slot.
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-
-# A peer that asks for more is asked again after this: a call is delivered for 15 min at most.
-MAX_RETRY_AFTER_S: Final = 900.0
 
 # Fields in which an answer's text is looked for; an answer without any is kept as it stands.
 RESULT_FIELDS: Final = ("result", "response", "output", "message")
@@ -72,6 +54,8 @@ class Symptom(Enum):
     READ_TIMEOUT_WRITTEN = auto()
     BROKEN = auto()
     UNSENDABLE = auto()
+    BAD_NAME = auto()
+    NO_RUN = auto()
 
 
 _K = OutcomeKind
@@ -79,12 +63,12 @@ _R = OutcomeReason
 
 MATRIX: Final[dict[Symptom, tuple[OutcomeKind, OutcomeReason, str]]] = {
     # symptom: what delivery does, why, in words for a person
-    Symptom.STATUS_2XX: (_K.ACCEPTED, _R.ANSWERED, ""),
+    Symptom.STATUS_2XX: (_K.COMPLETED, _R.ANSWERED, ""),
     Symptom.STATUS_3XX: (_K.REJECTED, _R.REDIRECTED, "redirects are not followed; set KAGENT_BASE_URL to its end"),
     Symptom.STATUS_401: (_K.UNAUTHORIZED, _R.BAD_KEY, "the API key was not accepted"),
     Symptom.STATUS_403: (_K.UNAUTHORIZED, _R.BAD_KEY, "the API key may not call this agent"),
     Symptom.STATUS_404: (_K.NOT_FOUND, _R.AGENT_NOT_FOUND, "no such agent"),
-    Symptom.STATUS_429: (_K.RETRY, _R.THROTTLED, "too many requests"),
+    Symptom.STATUS_429: (_K.RETRY_AFTER, _R.THROTTLED, "too many requests"),
     Symptom.STATUS_4XX: (_K.REJECTED, _R.BAD_REQUEST, "the request was refused as wrong"),
     Symptom.STATUS_504_WRITTEN: (_K.ACCEPTED, _R.NO_ANSWER, "a gateway gave up waiting for the agent's answer"),
     Symptom.STATUS_5XX: (_K.RETRY, _R.SERVER_ERROR, "the server failed"),
@@ -97,6 +81,8 @@ MATRIX: Final[dict[Symptom, tuple[OutcomeKind, OutcomeReason, str]]] = {
     Symptom.READ_TIMEOUT_WRITTEN: (_K.ACCEPTED, _R.NO_ANSWER, "no answer in time"),
     Symptom.BROKEN: (_K.RETRY, _R.RESET, "the connection broke before an answer"),
     Symptom.UNSENDABLE: (_K.REJECTED, _R.BAD_REQUEST, "no valid HTTP request; is there a line break in the API key?"),
+    Symptom.BAD_NAME: (_K.REJECTED, _R.BAD_REQUEST, "not an agent's name"),
+    Symptom.NO_RUN: (_K.RUN_LOST, _R.TASK_GONE, "this protocol has no run to follow"),
 }
 
 _BY_STATUS: Final = {
@@ -111,16 +97,6 @@ _BY_CLASS: Final = {
     4: Symptom.STATUS_4XX,
     5: Symptom.STATUS_5XX,
 }
-_BY_ERROR: Final[tuple[tuple[type[httpx.TransportError], Symptom], ...]] = (
-    (httpx.PoolTimeout, Symptom.NO_SLOT),
-    (httpx.ConnectTimeout, Symptom.CONNECT_TIMEOUT),
-    (httpx.ConnectError, Symptom.NO_CONNECTION),
-    (httpx.WriteTimeout, Symptom.WRITE_TIMEOUT),
-    (httpx.ReadTimeout, Symptom.READ_TIMEOUT),
-    (httpx.LocalProtocolError, Symptom.UNSENDABLE),
-    (httpx.UnsupportedProtocol, Symptom.UNSENDABLE),
-    (httpx.TransportError, Symptom.BROKEN),
-)
 
 
 def symptom_of_status(status: int, *, written: bool) -> Symptom:
@@ -129,9 +105,10 @@ def symptom_of_status(status: int, *, written: bool) -> Symptom:
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Symptom.STATUS_ODD)
 
 
-def symptom_of_error(error: httpx.TransportError, *, written: bool) -> Symptom:
-    symptom = next(symptom for kind, symptom in _BY_ERROR if isinstance(error, kind))
-    return Symptom.READ_TIMEOUT_WRITTEN if symptom is Symptom.READ_TIMEOUT and written else symptom
+def symptom_of_failure(failure: Failure, *, written: bool) -> Symptom:
+    if failure is Failure.READ_TIMEOUT and written:
+        return Symptom.READ_TIMEOUT_WRITTEN
+    return Symptom[failure.name]
 
 
 def encode(request: AgentRequest) -> bytes:
@@ -152,13 +129,6 @@ def encode(request: AgentRequest) -> bytes:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-
 class ExecuteProtocol:
     """`execute` at one base URL. The transport is the exact one of `khook.seams.Transports`; `aclose` closes it."""
 
@@ -173,170 +143,61 @@ class ExecuteProtocol:
         clock: Clock,
         read_timeout_s: float = 30.0,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._transport = transport
-        self._clock = clock
-        self._read_timeout_s = read_timeout_s
-        # Bytes, so that a key beyond ASCII is sent and not an exception that quotes it.
-        self._headers: dict[bytes, bytes] = {
-            b"Authorization": b"Bearer " + api_key.encode(),
-            b"Content-Type": b"application/json",
-            b"Accept-Encoding": b"identity",  # a compressed answer could be a bomb
-            b"User-Agent": b"kagent-hook-controller",
-        }
+        self._exchange = Exchange(
+            base_url=base_url, api_key=api_key, transport=transport, clock=clock, read_timeout_s=read_timeout_s
+        )
+
+    def replace_key(self, api_key: str) -> None:
+        self._exchange.replace_key(api_key)
 
     async def call(self, request: AgentRequest, progress: Progress) -> Outcome:
-        """One POST; see `MATRIX`. Raises nothing but the caller's own cancellation."""
-        try:
-            post = self._post(request, progress)
-            answer = await self._exchange(post)
-        except httpx.TransportError as error:
-            symptom = symptom_of_error(error, written=progress.written)
-            return _outcome(symptom, request, detail=_cause(error))
-        symptom = symptom_of_status(answer.status, written=progress.written)
-        return _outcome(symptom, request, answer=answer, now=self._clock.now())
+        """One POST; see `MATRIX`."""
+        if not set(request.agent_id.split("/")).isdisjoint({"", ".", ".."}):
+            return self._outcome(Symptom.BAD_NAME, request)  # it would climb out of /v1/agents/
+        answer = await self._exchange.ask(
+            "POST",
+            f"/v1/agents/{quote(request.agent_id, safe='')}/execute",
+            body=encode(request),
+            headers={"Idempotency-Key": request.call_id},
+            progress=progress,
+        )
+        if isinstance(answer, NoAnswer):
+            symptom = symptom_of_failure(answer.failure, written=progress.written)
+            return self._outcome(symptom, request, hint=answer.hint)
+        return self._outcome(symptom_of_status(answer.status, written=progress.written), request, answer=answer)
 
     async def reconcile(self, request: AgentRequest) -> Outcome | Finding:
         """This API has no question to ask: the same key makes sending once more the best there is."""
         return Finding.CANNOT_BE_ASKED
 
+    async def poll(self, request: AgentRequest, task_id: str) -> Outcome | Working:
+        """Never asked: no outcome of this protocol names a task."""
+        return self._outcome(Symptom.NO_RUN, request)
+
     async def aclose(self) -> None:
-        await self._transport.aclose()
+        await self._exchange.aclose()
 
-    def _post(self, request: AgentRequest, progress: Progress) -> httpx.Request:
-        if not set(request.agent_id.split("/")).isdisjoint({"", ".", ".."}):
-            raise httpx.UnsupportedProtocol("not an agent's name")  # it would climb out of /v1/agents/
-
-        async def trace(event: str, _info: Any) -> None:
-            if event == "http11.send_request_body.complete":
-                progress.written = True
-
-        timeouts = httpx.Timeout(
-            connect=CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, read=self._read_timeout_s, pool=POOL_TIMEOUT_S
-        )
-        return httpx.Request(
-            "POST",
-            f"{self._base_url}/v1/agents/{quote(request.agent_id, safe='')}/execute",
-            headers={**self._headers, b"Idempotency-Key": request.call_id.encode()},
-            content=encode(request),
-            extensions={"timeout": timeouts.as_dict(), "trace": trace},
+    def _outcome(
+        self, symptom: Symptom, request: AgentRequest, *, answer: Answer | None = None, hint: str = ""
+    ) -> Outcome:
+        kind, reason, words = MATRIX[symptom]
+        what = f"HTTP {answer.status}: {words}" if answer else words + hint
+        waits = answer is not None and kind in (OutcomeKind.RETRY, OutcomeKind.RETRY_AFTER)
+        return Outcome(
+            kind=kind,
+            reason=reason,
+            error=f"agent {request.agent}: {what}"[:MAX_ERROR_CHARS] if words else "",
+            result=_result(answer) if answer and reason is OutcomeReason.ANSWERED else "",
+            retry_after_s=retry_after_s(answer, self._exchange.clock.now()) if answer and waits else None,
+            status=answer.status if answer else 0,
         )
 
-    async def _exchange(self, post: httpx.Request) -> _Answer:
-        response = await self._transport.handle_async_request(post)
-        try:
-            body = await self._read(response)
-        finally:
-            await response.aclose()
-        return _Answer(response.status_code, response.headers, body)
 
-    async def _read(self, response: httpx.Response) -> bytes:
-        """The body, as far as it comes: the status has decided already, a broken body changes nothing.
-
-        Dripping bytes keep a read timeout from ever firing, hence the deadline for the whole.
-        """
-        body = bytearray()
-        deadline_at = self._clock.monotonic() + self._read_timeout_s
-        try:
-            async for chunk in _raw(response):
-                body += chunk
-                if len(body) >= MAX_ANSWER_BYTES or self._clock.monotonic() >= deadline_at:
-                    break
-        except httpx.TransportError:
-            return b""
-        return bytes(body[:MAX_ANSWER_BYTES])
-
-
-def _raw(response: httpx.Response) -> AsyncIterable[bytes]:
-    """The stream itself, as it came: `Response` would unpack it, and refuses one that was given to it whole."""
-    assert isinstance(response.stream, AsyncIterable)
-    return response.stream
-
-
-def _outcome(
-    symptom: Symptom,
-    request: AgentRequest,
-    *,
-    answer: _Answer | None = None,
-    now: datetime | None = None,
-    detail: str = "",
-) -> Outcome:
-    kind, reason, words = MATRIX[symptom]
-    status = answer.status if answer else 0
-    what = f"HTTP {status}: {words}" if answer else words + detail
-    return Outcome(
-        kind=kind,
-        reason=reason,
-        error=f"agent {request.agent}: {what}"[:MAX_ERROR_CHARS] if words else "",
-        result=_result(answer) if answer and reason is OutcomeReason.ANSWERED else "",
-        retry_after_s=_retry_after_s(answer, now) if answer and now and kind is OutcomeKind.RETRY else None,
-        status=status,
-    )
-
-
-def _result(answer: _Answer) -> str:
+def _result(answer: Answer) -> str:
     """The answer's text as one line without control or bidi characters, cut to what a status keeps."""
-    text = answer.body.decode("utf-8", "replace")
     if "content-encoding" in answer.headers:
         return ""  # compressed although we asked for identity: not text
-    parsed = _json_object(answer.body)
+    text = answer.body.decode("utf-8", "replace")
+    parsed = json_object(answer.body)
     text = next((value for name in RESULT_FIELDS if isinstance(value := parsed.get(name), str)), text)
     return plain(text.strip(), max_bytes=MAX_RESULT_BYTES)
-
-
-def _retry_after_s(answer: _Answer, now: datetime) -> float | None:
-    """`Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), else `retry_after` in a JSON body."""
-    for stated in (answer.headers.get("retry-after"), _json_object(answer.body).get("retry_after")):
-        wait_s = _seconds(stated, now)
-        if wait_s is not None:
-            return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
-    return None
-
-
-def _seconds(stated: object, now: datetime) -> float | None:
-    if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return float(stated)
-    if not isinstance(stated, str):
-        return None
-    try:
-        return float(stated) if stated.strip().isdecimal() else (_http_date(stated) - now).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _http_date(stated: str) -> datetime:
-    date = parsedate_to_datetime(stated)
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _cause(error: BaseException) -> str:
-    """What kept a connection from being made: what a person can act on, without a word of the peer's."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return ": the server's certificate is not trusted (see KAGENT_CA_FILE)"
-        if isinstance(cause, ssl.SSLError):
-            return ": TLS failed"
-        if isinstance(cause, socket.gaierror):
-            return ": host name not found"
-        if isinstance(cause, ConnectionRefusedError):
-            return ": refused"
-    return ""
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    for _ in range(8):  # no library nests deeper
-        if seen is None:
-            return
-        if isinstance(seen, BaseExceptionGroup):
-            seen = seen.exceptions[0]  # one for each address of the host; they mostly agree
-        yield seen
-        seen = seen.__cause__ or seen.__context__

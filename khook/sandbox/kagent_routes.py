@@ -1,8 +1,9 @@
 """The embedded agent server's routes: HTTP exchanges in, the state machine's replies out.
 
-`POST /v1/agents/{id}/execute` and `GET /health` are the product's; `GET /version` is 404, which is how a client
-learns that this server speaks `execute`. `GET /sandbox/record` and `POST /sandbox/faults` let a test in another
-process read the record and set faults. Waiting is `asyncio.sleep`, so that virtual time holds here too.
+`POST /v1/agents/{id}/execute` and `GET /health` are an execute server's; its `GET /version` is 404, which is how a
+client learns what it speaks. A kagent has `/version` and its own routes under `/api`. `GET /sandbox/record` and
+`POST /sandbox/faults` let a test in another process read the record and set faults. Waiting is `asyncio.sleep`, so
+that virtual time holds here too.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Final
 import orjson
 
 from khook.sandbox.exchange import HangUp, Refuse, Request, Response
-from khook.sandbox.kagent import Fault, FaultKind, Kagent, Wire
+from khook.sandbox.kagent import Fault, Kagent, Reply, Speaks, Wire
 from khook.seams import Clock
 
 # Longer than any client waits, and still an end: a server's own shutdown must not wait for ever.
@@ -45,15 +46,18 @@ class KagentService:
             raise ValueError("drawn faults need randomness")
 
     async def handle(self, request: Request) -> Response:
+        executes, is_kagent = self.kagent.speaks is not Speaks.A2A, self.kagent.speaks is not Speaks.EXECUTE
         match request.method, request.path:
-            case "GET", "/health":
-                return _json(200, {"status": "OK"})
             case "GET", "/sandbox/record":
                 return _json(200, self.kagent.record())
             case "POST", "/sandbox/faults":
                 return self._set_faults(request.body)
-            case "POST", path if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+            case "POST", path if executes and path.startswith(_PREFIX) and path.endswith(_SUFFIX):
                 return await self._execute(request, agent=path[len(_PREFIX) : -len(_SUFFIX)])
+            case _ if is_kagent:
+                return await _carried_out(self.kagent.a2a(request, now=self._clock.now(), drawn=self._draw(request)))
+            case "GET", "/health":
+                return _json(200, {"status": "OK"})
             case _:
                 return _json(404, {"error": "not found"})
 
@@ -64,22 +68,12 @@ class KagentService:
             call_id=request.headers.get("idempotency-key", ""),
             body=request.body,
             now=self._clock.now(),
-            drawn=self._draw(),
+            drawn=self._draw(request),
         )
-        match reply.wire:
-            case Wire.REFUSE:
-                raise Refuse
-            case Wire.HANG_UP:
-                raise HangUp
-            case Wire.HANG:
-                await asyncio.sleep(HANG_S)
-                raise HangUp
-            case Wire.ANSWER:
-                await asyncio.sleep(reply.delay_s)
-                return Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+        return await _carried_out(reply)
 
-    def _draw(self) -> Fault | None:
-        if self._randomness is None or not self._weights:
+    def _draw(self, request: Request) -> Fault | None:
+        if self._randomness is None or not self._weights or request.method != "POST":
             return None
         at = self._randomness.random()
         for fault, weight in self._weights.items():
@@ -89,17 +83,28 @@ class KagentService:
         return None
 
     def _set_faults(self, body: bytes) -> Response:
-        """`{"agent": "name" or "*", "faults": [{"kind": "429", "seconds": 2, "times": 1}]}`; an empty list heals."""
+        """`{"agent": "name" or "*", "faults": […]}`, see `Fault.from_json`; an empty list heals."""
         try:
             wish = orjson.loads(body)
-            faults = [
-                Fault(kind=FaultKind(f["kind"]), seconds=float(f.get("seconds", 0)), times=f.get("times"))
-                for f in wish["faults"]
-            ]
+            faults = [Fault.from_json(fault) for fault in wish["faults"]]
             self.kagent.set_faults(str(wish["agent"]), faults)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             return _json(400, {"error": f"not a list of faults: {error!r}"})
         return _json(200, {"faults": len(faults)})
+
+
+async def _carried_out(reply: Reply) -> Response:
+    match reply.wire:
+        case Wire.REFUSE:
+            raise Refuse
+        case Wire.HANG_UP:
+            raise HangUp
+        case Wire.HANG:
+            await asyncio.sleep(HANG_S)
+            raise HangUp
+        case Wire.ANSWER:
+            await asyncio.sleep(reply.delay_s)
+            return Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
 
 
 def _json(status: int, body: object) -> Response:

@@ -25,7 +25,6 @@ from khook.agents.outcome import (
     Finding,
     Outcome,
     OutcomeKind,
-    OutcomeReason,
     Progress,
 )
 from khook.core import rows
@@ -48,6 +47,11 @@ CLAIM_ENDS: Final[dict[Commit, str]] = {
 }
 FAILURES: Final[dict[OutcomeKind, CallReason]] = {
     OutcomeKind.RETRY: CallReason.UNREACHABLE,
+    OutcomeKind.RETRY_AFTER: CallReason.UNREACHABLE,
+    OutcomeKind.AMBIGUOUS: CallReason.UNREACHABLE,
+    OutcomeKind.RUN_FAILED: CallReason.RUN_FAILED,
+    OutcomeKind.RUN_LOST: CallReason.RUN_LOST,
+    OutcomeKind.INPUT_REQUIRED: CallReason.INPUT_REQUIRED,
     OutcomeKind.UNAUTHORIZED: CallReason.UNAUTHORIZED,
     OutcomeKind.NOT_FOUND: CallReason.AGENT_NOT_FOUND,
     OutcomeKind.REJECTED: CallReason.REJECTED,
@@ -205,7 +209,7 @@ class Delivery:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._limits.attempts),
             wait=self._wait_s,
-            retry=retry_if_result(lambda outcome: outcome is not None and outcome.kind is OutcomeKind.RETRY),
+            retry=retry_if_result(lambda outcome: outcome is not None and outcome.again),
             sleep=asyncio.sleep,
             retry_error_callback=_last_outcome,
         )
@@ -305,14 +309,13 @@ class Delivery:
         )
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
-        if outcome.kind is not OutcomeKind.ACCEPTED:
+        if outcome.kind is OutcomeKind.ACCEPTED:
+            self._change(job, lambda row: rows.accepted(row, now=self._now(), reason=CallReason.NO_ANSWER))
+        elif outcome.kind is OutcomeKind.COMPLETED:
+            self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
+        else:
             self._fail(job, FAILURES[outcome.kind], outcome.error)
             return
-        if outcome.reason is OutcomeReason.NO_ANSWER:
-            self._change(job, lambda row: rows.accepted(row, now=self._now(), reason=CallReason.NO_ANSWER))
-        else:
-            # `execute` has no run to follow: accepted is completed.
-            self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
         job.table.call_accepted(job.key, outcome.reason.value)
 
     def _fail(self, job: Job, reason: CallReason, error: str) -> None:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from khook.agents.execute import MATRIX, MAX_ANSWER_BYTES, ExecuteProtocol, Symptom, encode
-from khook.agents.outcome import AgentRequest, Context, Finding, Outcome, OutcomeKind, OutcomeReason, Progress
+from khook.agents.exchange import MAX_ANSWER_BYTES
+from khook.agents.execute import MATRIX, ExecuteProtocol, Symptom, encode
+from khook.agents.outcome import AgentRequest, Context, Finding, Outcome, OutcomeKind, OutcomeReason, Progress, Working
 from khook.sandbox.virtual_time import START, VirtualClock, run
 from khook.seams import SystemClock
 
@@ -68,7 +69,7 @@ def attempt(transport: Scripted, *, request: AgentRequest = REQUEST, base_url: s
 
 def test_an_answer_that_a_transport_gives_whole_is_read_too() -> None:
     outcome = attempt(Scripted(httpx.Response(200, content=b'{"result": "two\nlines"}'.replace(b"\n", b"\\n"))))
-    assert (outcome.kind, outcome.result) == (OutcomeKind.ACCEPTED, "two lines")
+    assert (outcome.kind, outcome.result) == (OutcomeKind.COMPLETED, "two lines")
 
 
 def status(code: int, *, headers: dict[str, str] | None = None, body: bytes = b"") -> httpx.Response:
@@ -77,13 +78,13 @@ def status(code: int, *, headers: dict[str, str] | None = None, body: bytes = b"
 
 A = OutcomeKind
 ROWS: list[tuple[Symptom, httpx.Response | Exception, bool, OutcomeKind, OutcomeReason]] = [
-    (Symptom.STATUS_2XX, status(200), True, A.ACCEPTED, OutcomeReason.ANSWERED),
-    (Symptom.STATUS_2XX, status(202), True, A.ACCEPTED, OutcomeReason.ANSWERED),
+    (Symptom.STATUS_2XX, status(200), True, A.COMPLETED, OutcomeReason.ANSWERED),
+    (Symptom.STATUS_2XX, status(202), True, A.COMPLETED, OutcomeReason.ANSWERED),
     (Symptom.STATUS_3XX, status(307, headers={"location": "http://evil/"}), True, A.REJECTED, OutcomeReason.REDIRECTED),
     (Symptom.STATUS_401, status(401), True, A.UNAUTHORIZED, OutcomeReason.BAD_KEY),
     (Symptom.STATUS_403, status(403), True, A.UNAUTHORIZED, OutcomeReason.BAD_KEY),
     (Symptom.STATUS_404, status(404), True, A.NOT_FOUND, OutcomeReason.AGENT_NOT_FOUND),
-    (Symptom.STATUS_429, status(429), True, A.RETRY, OutcomeReason.THROTTLED),
+    (Symptom.STATUS_429, status(429), True, A.RETRY_AFTER, OutcomeReason.THROTTLED),
     (Symptom.STATUS_4XX, status(400), True, A.REJECTED, OutcomeReason.BAD_REQUEST),
     (Symptom.STATUS_4XX, status(422), True, A.REJECTED, OutcomeReason.BAD_REQUEST),
     (Symptom.STATUS_504_WRITTEN, status(504), True, A.ACCEPTED, OutcomeReason.NO_ANSWER),
@@ -119,7 +120,8 @@ def test_each_symptom_means_what_its_row_says(
 
 
 def test_every_row_of_the_matrix_has_a_case() -> None:
-    assert {row[0] for row in ROWS} == set(Symptom) == set(MATRIX)
+    seen_elsewhere = {Symptom.BAD_NAME, Symptom.NO_RUN}
+    assert {row[0] for row in ROWS} | seen_elsewhere == set(Symptom) == set(MATRIX)
 
 
 def test_the_request_is_the_seeds_to_the_byte() -> None:
@@ -190,7 +192,7 @@ def test_any_answer_gives_an_outcome(header: str, body: bytes) -> None:
     raw = [(b"retry-after", header.encode("latin-1"))]
     for code in (200, 429):
         outcome = attempt(Scripted(httpx.Response(code, headers=raw, stream=httpx.ByteStream(body))))
-        assert outcome.kind is (OutcomeKind.ACCEPTED if code == 200 else OutcomeKind.RETRY)
+        assert outcome.kind is (OutcomeKind.COMPLETED if code == 200 else OutcomeKind.RETRY_AFTER)
         assert len(outcome.result.encode()) <= 1024
 
 
@@ -214,7 +216,7 @@ def test_a_kibibyte_of_the_answer_is_kept_as_text(body: bytes, result: str) -> N
 
 def test_a_compressed_answer_is_not_unpacked() -> None:
     outcome = attempt(Scripted(status(200, headers={"content-encoding": "gzip"}, body=b"\x1f\x8b")))
-    assert (outcome.kind, outcome.result) == (OutcomeKind.ACCEPTED, "")
+    assert (outcome.kind, outcome.result) == (OutcomeKind.COMPLETED, "")
 
 
 class Dripping(httpx.AsyncByteStream):
@@ -241,7 +243,7 @@ class Dripping(httpx.AsyncByteStream):
 def test_an_endless_answer_is_cut_by_size_and_by_time(chunk: bytes, every_s: float, at_most_bytes: int) -> None:
     stream = Dripping(chunk, every_s)
     outcome = attempt(Scripted(httpx.Response(200, stream=stream)))
-    assert (outcome.kind, stream.closed) == (OutcomeKind.ACCEPTED, True)
+    assert (outcome.kind, stream.closed) == (OutcomeKind.COMPLETED, True)
     assert stream.taken_bytes <= at_most_bytes
 
 
@@ -251,7 +253,7 @@ class Breaking(httpx.AsyncByteStream):
         raise httpx.ReadError("cut")
 
 
-@pytest.mark.parametrize(("code", "kind"), [(200, OutcomeKind.ACCEPTED), (500, OutcomeKind.RETRY)])
+@pytest.mark.parametrize(("code", "kind"), [(200, OutcomeKind.COMPLETED), (500, OutcomeKind.RETRY)])
 def test_the_status_decides_even_when_the_body_breaks(code: int, kind: OutcomeKind) -> None:
     outcome = attempt(Scripted(httpx.Response(code, stream=Breaking())))
     assert (outcome.kind, outcome.result) == (kind, "")
@@ -285,13 +287,29 @@ def test_a_connection_that_was_not_made_says_what_to_mend(cause: Exception, word
     assert outcome.error == f"agent kagent/incident-responder: no connection: {words}"
 
 
-def test_execute_cannot_be_asked() -> None:
-    async def main() -> Outcome | Finding:
+def test_execute_cannot_be_asked_and_has_no_run_to_follow() -> None:
+    async def main() -> tuple[Outcome | Finding, Outcome | Working]:
         transport = Scripted(AssertionError("it must not send"))
         protocol = ExecuteProtocol(base_url="http://a", api_key=KEY, transport=transport, clock=VirtualClock())
-        return await protocol.reconcile(REQUEST)
+        return await protocol.reconcile(REQUEST), await protocol.poll(REQUEST, "t1")
 
-    assert run(main()) is Finding.CANNOT_BE_ASKED
+    found, polled = run(main())
+    assert found is Finding.CANNOT_BE_ASKED
+    assert isinstance(polled, Outcome)
+    assert polled.kind is OutcomeKind.RUN_LOST
+
+
+def test_a_replaced_key_is_what_the_next_request_carries() -> None:
+    async def main() -> list[str | None]:
+        transport = Scripted(status(200))
+        protocol = ExecuteProtocol(base_url="http://a", api_key=KEY, transport=transport, clock=VirtualClock())
+        for key in ("new", ""):
+            await protocol.call(REQUEST, Progress())
+            protocol.replace_key(key)
+        await protocol.call(REQUEST, Progress())
+        return [sent.headers.get("authorization") for sent in transport.seen]
+
+    assert run(main()) == [f"Bearer {KEY}", "Bearer new", None]
 
 
 # --- real sockets -----------------------------------------------------------------------------------------------
@@ -357,7 +375,7 @@ async def _garbage(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 @pytest.mark.parametrize(
     ("script", "kind", "reason"),
     [
-        (_answer, OutcomeKind.ACCEPTED, OutcomeReason.ANSWERED),
+        (_answer, OutcomeKind.COMPLETED, OutcomeReason.ANSWERED),
         (_say_nothing, OutcomeKind.ACCEPTED, OutcomeReason.NO_ANSWER),
         (_hang_up, OutcomeKind.RETRY, OutcomeReason.RESET),
         (_reset, OutcomeKind.RETRY, OutcomeReason.RESET),
@@ -429,7 +447,7 @@ def test_a_full_pool_fails_the_attempt_before_anything_is_sent() -> None:
             progress = Progress()
             outcome = await protocol.call(REQUEST, progress)
             release.set()
-            assert (await first).kind is OutcomeKind.ACCEPTED
+            assert (await first).kind is OutcomeKind.COMPLETED
             await protocol.aclose()
             return outcome, progress
 

@@ -119,6 +119,19 @@ def test_a_changed_key_is_the_one_that_counts() -> None:
         (Fault(kind=FaultKind.DROP), (0, Wire.HANG_UP), 1),
         (Fault(kind=FaultKind.SLOW, seconds=3), (200, Wire.ANSWER), 1),
         (Fault(kind=FaultKind.HANG), (0, Wire.HANG), 1),
+        (Fault(kind=FaultKind.CUT), (0, Wire.HANG_UP), 0),
+        (Fault(kind=FaultKind.BAD_GATEWAY), (502, Wire.ANSWER), 0),
+        (Fault(kind=FaultKind.GATEWAY_TIMEOUT), (504, Wire.ANSWER), 0),
+        (Fault(kind=FaultKind.GATEWAY_TIMEOUT, runs=True), (504, Wire.ANSWER), 1),
+        (Fault(kind=FaultKind.CUT_OFF), (503, Wire.ANSWER), 0),
+        # what only kagent's own protocol can say
+        *((Fault(kind=kind), (500, Wire.ANSWER), 0) for kind in (FaultKind.ERROR_RPC, FaultKind.INTERNAL)),
+        (Fault(kind=FaultKind.DATABASE), (500, Wire.ANSWER), 0),
+        (Fault(kind=FaultKind.FAILED), (200, Wire.ANSWER), 1),
+        (Fault(kind=FaultKind.INPUT_REQUIRED), (200, Wire.ANSWER), 1),
+        (Fault(kind=FaultKind.ENDLESS), (200, Wire.ANSWER), 1),
+        (Fault(kind=FaultKind.LOST), (200, Wire.ANSWER), 1),
+        (Fault(kind=FaultKind.MESSAGE), (200, Wire.ANSWER), 1),
     ],
 )
 def test_a_fault_answers_and_records_as_it_should(fault: Fault, expected: tuple[int, Wire], runs: int) -> None:
