@@ -3,7 +3,8 @@
 `POST {base}/v1/agents/{agentId}/execute` with a Bearer key and the call id as `Idempotency-Key`
 (draft-ietf-httpapi-idempotency-key-header). There is no run to follow and nothing to ask afterwards. An agent may
 work for minutes, so silence after the whole request was written counts as accepted; everything else that is not an
-answer is safe to send again under the same key. `MATRIX` is the whole decision, a row a symptom.
+answer is safe to send again under the same key. `MATRIX` is the whole decision, a row a symptom. Without an API key
+nothing is sent at all.
 
 It talks to the transport and not to an `httpx.AsyncClient`: no cookies, no redirects, no proxy from the environment.
 """
@@ -172,21 +173,28 @@ class ExecuteProtocol:
         transport: httpx.AsyncBaseTransport,
         clock: Clock,
         read_timeout_s: float = 30.0,
+        key_hint: str = "set KAGENT_API_KEY",
     ) -> None:
+        """`api_key` may be empty: then calls end with `key_hint`, what a person does to give one."""
         self._base_url = base_url.rstrip("/")
         self._transport = transport
         self._clock = clock
         self._read_timeout_s = read_timeout_s
-        # Bytes, so that a key beyond ASCII is sent and not an exception that quotes it.
+        self._api_key = api_key
+        self._key_hint = key_hint
         self._headers: dict[bytes, bytes] = {
-            b"Authorization": b"Bearer " + api_key.encode(),
             b"Content-Type": b"application/json",
             b"Accept-Encoding": b"identity",  # a compressed answer could be a bomb
             b"User-Agent": b"kagent-hook-controller",
         }
 
+    def replace_key(self, api_key: str) -> None:
+        self._api_key = api_key
+
     async def call(self, request: AgentRequest, progress: Progress) -> Outcome:
         """One POST; see `MATRIX`. Raises nothing but the caller's own cancellation."""
+        if not self._api_key:
+            return self._no_key()
         try:
             post = self._post(request, progress)
             answer = await self._exchange(post)
@@ -203,6 +211,10 @@ class ExecuteProtocol:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
+    def _no_key(self) -> Outcome:
+        error = f"no API key yet: {self._key_hint}"[:MAX_ERROR_CHARS]
+        return Outcome(kind=OutcomeKind.UNAUTHORIZED, reason=OutcomeReason.BAD_KEY, error=error)
+
     def _post(self, request: AgentRequest, progress: Progress) -> httpx.Request:
         if not set(request.agent_id.split("/")).isdisjoint({"", ".", ".."}):
             raise httpx.UnsupportedProtocol("not an agent's name")  # it would climb out of /v1/agents/
@@ -217,7 +229,12 @@ class ExecuteProtocol:
         return httpx.Request(
             "POST",
             f"{self._base_url}/v1/agents/{quote(request.agent_id, safe='')}/execute",
-            headers={**self._headers, b"Idempotency-Key": request.call_id.encode()},
+            headers={
+                **self._headers,
+                # Bytes, so that a key beyond ASCII is sent and not an exception that quotes it.
+                b"Authorization": b"Bearer " + self._api_key.encode(),
+                b"Idempotency-Key": request.call_id.encode(),
+            },
             content=encode(request),
             extensions={"timeout": timeouts.as_dict(), "trace": trace},
         )

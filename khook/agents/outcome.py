@@ -121,6 +121,10 @@ class AgentProtocol(Protocol):
         """Written with the claim, and the label `protocol` of the metrics."""
         ...
 
+    def replace_key(self, api_key: str) -> None:
+        """What is sent from now on carries this key; empty: none."""
+        ...
+
     async def call(self, request: AgentRequest, progress: Progress) -> Outcome:
         """One attempt. Ends by its own timeouts: a caller never cancels it (that loses a slot of the pool)."""
         ...
