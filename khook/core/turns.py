@@ -7,10 +7,10 @@ one call of each namespace that waits there.
 
 The agents' bound alone does not keep a hung agent's neighbours going: eight that hang at once would hold 8 x 8 = 64
 places. Nothing tells a hung agent from a busy one until its time is up, and a place taken cannot be called back. Hence
-the reserve, half of the places: they are only for agents that hold none. However few agents hang, they hold eight each
-of the first half, and one each of the second: it takes 4 + 32 of them to keep a healthy agent waiting, and long before
-their sends have timed out their breakers let one probe through and no more. An agent that holds no place goes before
-those that hold some, which is the same share counted in places; so a crowded worker still serves each agent.
+the reserve, half of the places: they are for agents that hold none. Agents that hang hold eight each of the first
+half or one each of the second, so at least 4 + 32 of them must hang at once before a healthy one has to wait; from
+their first time-outs on, their breakers let one probe through each and no more. In the same spirit an agent that
+holds no place goes before those that hold some.
 
 Every step costs O(1), whatever waits.
 """
