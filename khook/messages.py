@@ -1,8 +1,9 @@
 """What supervisor and workers tell each other, as payloads that `shards` carries without reading.
 
 Every message is a msgspec struct in JSON, never a pickled object. Supervisor → worker: `WorkerConfig` at hello,
-`HooksChanged` when a generation moved, `FreshCredentials` after a 401. Worker → supervisor: `WorkerReport` with
-each heartbeat, `NeedCredentials` when the API server refused the ones it has.
+`HooksChanged` when a generation moved, `FreshCredentials` after a 401, `AgentAccess` when kagent's key or address
+changed. Worker → supervisor: `WorkerReport` with each heartbeat, `NeedCredentials` when the API server refused the
+ones it has.
 """
 
 from typing import Final
@@ -10,21 +11,34 @@ from typing import Final
 import msgspec
 
 
-class AgentConfig(msgspec.Struct, frozen=True):
-    """How calls are made: every number from the settings."""
+class AgentAccess(msgspec.Struct, frozen=True, tag="agent-access"):
+    """Where kagent is and with which key: said at hello, and again whenever it changes."""
 
     base_url: str
     api_key: str
+    """Empty: there is none yet."""
+    key_hint: str
+    """What a person does to give one."""
+
+    def __repr__(self) -> str:
+        return f"AgentAccess(base_url={self.base_url!r}, key={bool(self.api_key)})"
+
+
+class AgentConfig(msgspec.Struct, frozen=True):
+    """How calls are made: every number from the settings."""
+
     ca_file: str | None
     protocol: str
+    """`auto`, `a2a` or `execute`."""
+    user_id: str
     timeout_s: float
     retry_attempts: int
     retry_backoff_s: float
     calls_per_worker: int
     calls_per_agent: int
-
-    def __repr__(self) -> str:
-        return f"AgentConfig(base_url={self.base_url!r})"
+    redeliver_for_s: float
+    """0: not at all."""
+    run_deadline_s: float
 
 
 class IncidentConfig(msgspec.Struct, frozen=True):
@@ -42,6 +56,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, tag="config"):
     """All that a worker needs to know; `credentials` is `khook.kube.credentials`' own encoding."""
 
     credentials: bytes
+    access: AgentAccess
     agents: AgentConfig
     incidents: IncidentConfig
     instance: str
@@ -87,9 +102,11 @@ class WorkerReport(msgspec.Struct, frozen=True, tag="report"):
     """One heartbeat's news. A started namespace that is not listed here is live."""
 
     not_live: tuple[NamespaceReport, ...]
+    needs_key: bool = False
+    """A call could not be made because there is no API key."""
 
 
-ToWorker = HooksChanged | FreshCredentials
+ToWorker = HooksChanged | FreshCredentials | AgentAccess
 
 _encoder: Final = msgspec.json.Encoder()
 _to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)

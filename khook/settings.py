@@ -38,6 +38,12 @@ ALIASES: Final = {
 }
 """The names of the Go controller: its deployments go on working."""
 
+DEFAULT_BASE_URL: Final = "https://api.kagent.dev"
+"""Where kagent is when neither a variable nor the secret says it."""
+
+MAX_URL_CHARS: Final = 2048
+"""Far beyond any real address, and what reads a file in part never takes its beginning for the whole."""
+
 _SERVICE_LINK: Final = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -117,8 +123,10 @@ def _namespaces_or_all(text: str) -> tuple[str, ...]:
     return ("*",) if text == "*" else _namespaces(text)
 
 
-def _base_url(text: str) -> str:
-    """The address without a trailing slash. What is wrong never repeats the text: it may hold a password."""
+def valid_base_url(text: str) -> str:
+    """The address without a trailing slash. Raises ValueError, which never repeats the text: it may hold a password."""
+    if len(text) > MAX_URL_CHARS:
+        raise ValueError(f"is longer than {MAX_URL_CHARS} characters")
     if not text.isprintable() or " " in text:
         raise ValueError("holds a space or a control character")
     try:
@@ -137,11 +145,17 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _api_key(text: str) -> SecretStr:
-    """Goes into a header, so one line of visible ASCII. What is wrong never repeats the text."""
+def valid_api_key(text: str) -> SecretStr:
+    """Goes into a header, so one line of visible ASCII. Raises ValueError, which never repeats the text."""
     if not re.fullmatch(r"[\x21-\x7e]{1,8192}", text):
         raise ValueError("holds a space, a line break or a character outside ASCII; it is sent in an HTTP header")
     return SecretStr(text)
+
+
+def _directory(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError(f"{text!r} is not allowed: the absolute path of a directory")
+    return text
 
 
 def _user_id(text: str) -> str:
@@ -171,11 +185,14 @@ class Settings(BaseModel):
 
     # Where kagent is, what we say, where we listen.
 
-    kagent_base_url: Annotated[str, _parsed_by(_base_url)] = Field("https://api.kagent.dev", alias="KAGENT_BASE_URL")
-    """Where kagent is: http or https, an optional path, no trailing slash here."""
+    kagent_base_url: Annotated[str | None, _parsed_by(valid_base_url)] = Field(None, alias="KAGENT_BASE_URL")
+    """Where kagent is: http or https, an optional path, no trailing slash. None: as the secret says, or the default."""
 
-    kagent_api_key: Annotated[SecretStr, _parsed_by(_api_key)] = Field(alias="KAGENT_API_KEY")
-    """Sent as `Authorization: Bearer`. Never in a repr, a log line or a message."""
+    kagent_api_key: Annotated[SecretStr | None, _parsed_by(valid_api_key)] = Field(None, alias="KAGENT_API_KEY")
+    """Sent as `Authorization: Bearer`; never in a repr, a log line or a message. None: the secret's, if it has one."""
+
+    kagent_credentials_dir: Annotated[str | None, _parsed_by(_directory)] = Field(None, alias="KAGENT_CREDENTIALS_DIR")
+    """Where the secret `kagent-credentials` is mounted: `api-key` and `base-url`, either of which may come late."""
 
     log_level: Annotated[str, _one_of("debug", "info", "warn", "error")] = Field("info", alias="LOG_LEVEL")
 
@@ -241,15 +258,11 @@ class Settings(BaseModel):
 
     # Calls.
 
-    kagent_protocol: Annotated[
-        str, _only("KAGENT_PROTOCOL", "execute", parse=str.lower, later="auto and a2a come later")
-    ] = Field("execute", alias="KAGENT_PROTOCOL")
+    kagent_protocol: Annotated[str, _one_of("auto", "a2a", "execute")] = Field("auto", alias="KAGENT_PROTOCOL")
+    """auto: kagent is asked for its version, which tells."""
 
     kagent_user_id: Annotated[str, _parsed_by(_user_id)] = Field("admin@kagent.dev", alias="KAGENT_USER_ID")
-
-    kagent_credentials_dir: Annotated[None, _absent("unset it and set KAGENT_API_KEY")] = Field(
-        None, alias="KAGENT_CREDENTIALS_DIR"
-    )
+    """Whose the sessions and runs are that we start in kagent (a2a)."""
 
     kagent_ca_file: str | None = Field(None, alias="KAGENT_CA_FILE")
     """PEM file of the authorities that may vouch for kagent; None: the system's."""
@@ -262,9 +275,10 @@ class Settings(BaseModel):
     retry_backoff_s: Annotated[float, _lasting_s("1ms", "5m")] = Field(2.0, alias="KAGENT_RETRY_BACKOFF")
     """The wait before the second attempt; doubled before each further one."""
 
-    redeliver_for: Annotated[
-        timedelta, _only("KHOOK_REDELIVER_FOR", "0", parse=duration.parse, later="a failed call stays failed")
-    ] = Field(timedelta(0), alias="KHOOK_REDELIVER_FOR")
+    redeliver_for: Annotated[timedelta, _lasting("0s", "24h")] = Field(
+        timedelta(minutes=15), alias="KHOOK_REDELIVER_FOR"
+    )
+    """How long a call that an outage kept from its agent is delivered again; 0: not at all."""
 
     run_deadline_s: Annotated[float, _lasting_s("1s", "24h")] = Field(600.0, alias="KHOOK_RUN_DEADLINE")
     """How long an accepted run of an agent is followed."""
@@ -325,7 +339,7 @@ class Settings(BaseModel):
 NAMES: Final = tuple(str(field.alias) for field in Settings.model_fields.values())
 """Every variable that `load` reads, aliases aside."""
 
-_DEFAULTS: Final = {str(one.alias): one.default for one in Settings.model_fields.values() if not one.is_required()}
+_DEFAULTS: Final = {str(one.alias): one.default for one in Settings.model_fields.values()}
 """Given along with what is set, because pydantic checks no default once another field is wrong."""
 
 
@@ -371,10 +385,7 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
 def _lines(error: ValidationError) -> Iterable[str]:
     for one in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in one["loc"])
-        if one["type"] == "missing":
-            yield f"{name}: not set; it is needed to authenticate to kagent"
-        else:
-            yield f"{name}: {one.get('ctx', {}).get('error', one['msg'])}"
+        yield f"{name}: {one.get('ctx', {}).get('error', one['msg'])}"
 
 
 def _alternatives(allowed: tuple[str, ...]) -> str:

@@ -3,7 +3,8 @@
 `POST {base}/v1/agents/{agentId}/execute` with a Bearer key and the call id as `Idempotency-Key`
 (draft-ietf-httpapi-idempotency-key-header). There is no run to follow and nothing to ask afterwards. An agent may
 work for minutes, so silence after the whole request was written counts as accepted; everything else that is not an
-answer is safe to send again under the same key. `MATRIX` is the whole decision, a row a symptom.
+answer is safe to send again under the same key. `MATRIX` is the whole decision, a row a symptom. Without an API key
+nothing is sent at all.
 """
 
 from datetime import UTC
@@ -142,16 +143,24 @@ class ExecuteProtocol:
         transport: httpx.AsyncBaseTransport,
         clock: Clock,
         read_timeout_s: float = 30.0,
+        key_hint: str = "set KAGENT_API_KEY",
     ) -> None:
+        """`api_key` may be empty: then calls end with `key_hint`, what a person does to give one."""
+        self._has_key = bool(api_key)
+        self._key_hint = key_hint
         self._exchange = Exchange(
             base_url=base_url, api_key=api_key, transport=transport, clock=clock, read_timeout_s=read_timeout_s
         )
 
     def replace_key(self, api_key: str) -> None:
+        self._has_key = bool(api_key)
         self._exchange.replace_key(api_key)
 
     async def call(self, request: AgentRequest, progress: Progress) -> Outcome:
         """One POST; see `MATRIX`."""
+        if not self._has_key:
+            error = f"no API key yet: {self._key_hint}"[:MAX_ERROR_CHARS]
+            return Outcome(kind=OutcomeKind.UNAUTHORIZED, reason=OutcomeReason.BAD_KEY, error=error)
         if not set(request.agent_id.split("/")).isdisjoint({"", ".", ".."}):
             return self._outcome(Symptom.BAD_NAME, request)  # it would climb out of /v1/agents/
         answer = await self._exchange.ask(

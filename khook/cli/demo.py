@@ -317,6 +317,7 @@ async def _start_khook(stage: _Stage) -> None:
         "KUBECONFIG": str(stage.kubeconfig),
         "KAGENT_BASE_URL": stage.agents_url,
         "KAGENT_API_KEY": stage.api_key,
+        "KAGENT_PROTOCOL": "execute",
         "KHOOK_WORKERS": str(WORKERS),
         "KHOOK_DRAIN": f"{DRAIN_S}s",
         "METRICS_PORT": "0",

@@ -34,10 +34,12 @@ def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) 
     environ = os.environ if environ is None else environ
     chosen = settings.load(environ)
     log.configure(level=chosen.log_level, format=chosen.log_format)
-    log.register_secret(chosen.kagent_api_key.get_secret_value())
+    if chosen.kagent_api_key is not None:
+        log.register_secret(chosen.kagent_api_key.get_secret_value())
     directory = metrics.prepare_directory(chosen.multiproc_dir)
     metrics.bind_slot("supervisor")
-    agent_tls(chosen.kagent_base_url, chosen.kagent_ca_file)  # a bad file is a bad setting, not a dead worker
+    if chosen.kagent_ca_file is not None:
+        agent_tls("https://", chosen.kagent_ca_file)  # a bad file is a bad setting, not a dead worker
     launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
     launcher.ensure_running()
     try:

@@ -18,6 +18,7 @@ from khook.kube.resources import HOOKS_METADATA, HookMetadata
 from khook.kube.watch import Watch
 from khook.seams import Clock, Transports
 from khook.settings import Settings
+from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from shards.launch import Launcher
@@ -49,6 +50,7 @@ class Supervisor:
         self._clock = clock
         self._instance = instance
         self._log = log.get("supervisor")
+        self._agents = AgentCredentials(settings, clock=clock, log=self._log)
         self._health = Health()
         self._stop = asyncio.Event()
         self._reports: dict[str, tuple[float, messages.WorkerReport]] = {}
@@ -89,7 +91,7 @@ class Supervisor:
     async def run(self) -> None:
         pool = asyncio.create_task(self._pool.run())
         others = [asyncio.create_task(watch.run()) for watch in self._watches]
-        others.append(asyncio.create_task(self._keep_health()))
+        others += [asyncio.create_task(work) for work in (self._keep_health(), self._keep_agent_access())]
         stop = asyncio.create_task(self._stop.wait())
         try:
             done, _ = await asyncio.wait({pool, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +121,8 @@ class Supervisor:
         self._health.hooks_synced = all(index.synced.is_set() for index in self._indexes)
         errors = [watch.health.last_error for watch in self._watches if watch.health.last_error]
         self._health.hooks_reason = f"hooks not listed yet: {errors[0]}" if errors else "hooks not listed yet"
-        return self._health.ready(now_at, hooks_deaf_s=max(watch.deaf_s(now_at) for watch in self._watches))
+        ready, body = self._health.ready(now_at, hooks_deaf_s=max(watch.deaf_s(now_at) for watch in self._watches))
+        return ready, body | {"agentAccess": self._agents.body(needed=self._key_needed())}
 
     def view(self) -> PoolView:
         return self._pool.view()
@@ -143,16 +146,18 @@ class Supervisor:
         return messages.encode(
             messages.WorkerConfig(
                 credentials=kube_credentials.encode(self._credentials),
+                access=self._agents.access,
                 agents=messages.AgentConfig(
-                    base_url=settings.kagent_base_url,
-                    api_key=settings.kagent_api_key.get_secret_value(),
                     ca_file=settings.kagent_ca_file,
                     protocol=settings.kagent_protocol,
+                    user_id=settings.kagent_user_id,
                     timeout_s=settings.kagent_timeout_s,
                     retry_attempts=settings.retry_attempts,
                     retry_backoff_s=settings.retry_backoff_s,
                     calls_per_worker=settings.calls_per_worker,
                     calls_per_agent=settings.calls_per_agent,
+                    redeliver_for_s=settings.redeliver_for.total_seconds(),
+                    run_deadline_s=settings.run_deadline_s,
                 ),
                 incidents=messages.IncidentConfig(
                     cooldown_s=settings.cooldown.total_seconds(),
@@ -196,6 +201,21 @@ class Supervisor:
             self._log.error("credentials not loaded", reason=str(error))
             return None
         return self._credentials
+
+    # kagent's key and address.
+
+    async def _keep_agent_access(self) -> None:
+        while True:
+            if self._agents.refresh():
+                # A worker that is not welcomed yet is told at its welcome.
+                self._pool.tell_all(messages.encode(self._agents.access))
+            self._agents.remind(needed=self._key_needed())
+            await asyncio.sleep(POLL_S)
+
+    def _key_needed(self) -> bool:
+        """`execute` never goes without one; kagent's own protocol may, so there it takes a call that failed for it."""
+        reports = (report for _, report in self._reports.values())
+        return self._settings.kagent_protocol == "execute" or any(report.needs_key for report in reports)
 
     # Health.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
 from khook.agents.outcome import (
@@ -32,6 +33,7 @@ from khook.core.incident import CallId, CallReason, CallState, Row
 from khook.core.prompt import render_prompt
 from khook.core.signal import Namespace
 from khook.log import Log
+from khook.messages import AgentAccess
 from khook.seams import Clock
 from khook.worker.counters import CallCounters
 from khook.worker.places import Places
@@ -96,7 +98,8 @@ class Delivery:
     def __init__(
         self,
         *,
-        protocol: AgentProtocol,
+        access: AgentAccess,
+        connect: Callable[[AgentAccess], AgentProtocol],
         limits: DeliveryLimits,
         clock: Clock,
         now: Callable[[], datetime],
@@ -104,7 +107,9 @@ class Delivery:
         counters: CallCounters,
         log: Log,
     ) -> None:
-        self._protocol = protocol
+        self._access = access
+        self._connect = connect
+        self._protocol = connect(access)
         self._limits = limits
         self._clock = clock
         self._now = now
@@ -114,6 +119,21 @@ class Delivery:
         self._places = Places(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent)
         self._jobs: dict[CallId, tuple[Job, asyncio.Task[None]]] = {}
         self._sends: set[asyncio.Task[Outcome]] = set()
+        self._retired: set[asyncio.Task[None]] = set()
+        self.needs_key = False
+        """A call could not be made because there is no API key."""
+
+    def access_changed(self, access: AgentAccess) -> None:
+        """From the next send on, this key and this address."""
+        before, self._access = self._access, access
+        self.needs_key = False
+        if access == msgspec.structs.replace(before, api_key=access.api_key):
+            self._protocol.replace_key(access.api_key)
+            return
+        retired, self._protocol = self._protocol, self._connect(access)
+        closing = asyncio.create_task(_close_after(retired, set(self._sends)))
+        self._retired.add(closing)
+        closing.add_done_callback(self._retired.discard)
 
     def submit(self, job: Job) -> None:
         """Start delivering; a call that is under way already is left alone."""
@@ -268,6 +288,8 @@ class Delivery:
         started_at = self._clock.monotonic()
         outcome = await asyncio.shield(send)
         job.progress = None
+        if outcome.kind is OutcomeKind.UNAUTHORIZED and not self._access.api_key:
+            self.needs_key = True
         took_s = self._clock.monotonic() - started_at
         self._counters.called(self._protocol.name, outcome.kind.value, took_s)
         row = job.row
@@ -325,6 +347,13 @@ class Delivery:
     def _change(self, job: Job, change: Callable[[Row], Row]) -> None:
         job.table.update(job.key, job.call_id, change)
         job.table.writer.now()
+
+
+async def _close_after(protocol: AgentProtocol, sends: set[asyncio.Task[Outcome]]) -> None:
+    """Once what it has under way has ended: closing breaks connections."""
+    if sends:
+        await asyncio.wait(sends)
+    await protocol.aclose()
 
 
 def _last_outcome(state: RetryCallState) -> Outcome | None:

@@ -18,6 +18,7 @@ import structlog
 
 from khook import log, messages, metrics
 from khook.agents.execute import ExecuteProtocol
+from khook.agents.outcome import AgentProtocol
 from khook.agents.tls import agent_tls
 from khook.core.configure import configure
 from khook.core.incident import IncidentRules
@@ -72,7 +73,7 @@ class WorkerWork:
     async def welcome(self, payload: bytes) -> None:
         config = messages.decode_config(payload)
         self._seams.configure_log(config.log_level, config.log_format)
-        log.register_secret(config.agents.api_key)
+        log.register_secret(config.access.api_key)
         self._parts = self._make_parts(config)
         for work in (self._tick(), self._parts.audit.run()):
             task = asyncio.create_task(work)
@@ -102,12 +103,21 @@ class WorkerWork:
                     self._fresh.set_result(credentials)
                 elif self._parts is not None:
                     self._parts.client.replace(credentials)
+            case messages.AgentAccess() as access:
+                log.register_secret(access.api_key)
+                if self._parts is not None:
+                    self._parts.delivery.access_changed(access)
 
     def report(self) -> bytes:
         if self._defect is not None:
             raise self._defect
         found = (namespace.report() for namespace in self._namespaces.values())
-        return messages.encode(messages.WorkerReport(not_live=tuple(report for report in found if report)))
+        return messages.encode(
+            messages.WorkerReport(
+                not_live=tuple(report for report in found if report),
+                needs_key=self._parts is not None and self._parts.delivery.needs_key,
+            )
+        )
 
     async def drain(self, drain_s: float) -> None:
         within_s = max(0.0, drain_s - FLUSH_S - 1.0)
@@ -139,7 +149,7 @@ class WorkerWork:
             metrics.watch_forbidden(resource.name, forbidden[resource.name])
 
     def _make_parts(self, config: messages.WorkerConfig) -> Parts:
-        seams, incidents, agents = self._seams, config.incidents, config.agents
+        seams, incidents = self._seams, config.incidents
         client = KubeClient(
             credentials=kube_credentials.decode(config.credentials),
             transports=seams.transports,
@@ -156,7 +166,7 @@ class WorkerWork:
             randomness=seams.randomness,
             client=client,
             hooks=Hooks(client),
-            delivery=self._make_delivery(agents, client),
+            delivery=self._make_delivery(config, client),
             audit=audit,
             rules=IncidentRules(
                 resolve_after=timedelta(seconds=incidents.resolve_after_s),
@@ -176,17 +186,11 @@ class WorkerWork:
             log=self._log,
         )
 
-    def _make_delivery(self, agents: messages.AgentConfig, client: KubeClient) -> Delivery:
-        seams = self._seams
-        protocol = ExecuteProtocol(
-            base_url=agents.base_url,
-            api_key=agents.api_key,
-            transport=seams.transports.exact(tls=agent_tls(agents.base_url, agents.ca_file)),
-            clock=seams.clock,
-            read_timeout_s=agents.timeout_s,
-        )
+    def _make_delivery(self, config: messages.WorkerConfig, client: KubeClient) -> Delivery:
+        seams, agents = self._seams, config.agents
         return Delivery(
-            protocol=protocol,
+            access=config.access,
+            connect=partial(self._connect, agents),
             limits=DeliveryLimits(
                 attempts=agents.retry_attempts,
                 back_off_s=agents.retry_backoff_s,
@@ -198,6 +202,16 @@ class WorkerWork:
             randomness=seams.randomness,
             counters=metrics.CALLS,
             log=log.get("kagent-api"),
+        )
+
+    def _connect(self, agents: messages.AgentConfig, access: messages.AgentAccess) -> AgentProtocol:
+        return ExecuteProtocol(
+            base_url=access.base_url,
+            api_key=access.api_key,
+            transport=self._seams.transports.exact(tls=agent_tls(access.base_url, agents.ca_file)),
+            clock=self._seams.clock,
+            read_timeout_s=agents.timeout_s,
+            key_hint=access.key_hint,
         )
 
     async def _ask_for_credentials(self) -> Credentials | None:

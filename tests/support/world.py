@@ -95,7 +95,12 @@ class World:
         self.http = httpx.AsyncClient(transport=InMemoryTransport(services), base_url=API)
         self.cluster = Cluster(self.http)
         self._crd = hook_crd
-        self._environ = {"KAGENT_BASE_URL": AGENTS, "KAGENT_API_KEY": KEY, "KHOOK_WORKERS": "2"} | environ
+        self._environ = {
+            "KAGENT_BASE_URL": AGENTS,
+            "KAGENT_API_KEY": KEY,
+            "KAGENT_PROTOCOL": "execute",
+            "KHOOK_WORKERS": "2",
+        } | environ
         self.credentials: Credentials | KhookError = Credentials(server=API)
         """What khook is given, or told, whenever it loads its credentials."""
         self._processes = Processes()

@@ -9,7 +9,7 @@ import yaml
 
 from khook.core.configure import configure
 from khook.metrics import _REGISTRY
-from khook.settings import ALIASES, NAMES, Settings
+from khook.settings import ALIASES, DEFAULT_BASE_URL, NAMES, Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,14 +23,17 @@ def test_the_readme_names_every_setting(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        (str(field.alias), str(field.default))
-        for field in Settings.model_fields.values()
-        if isinstance(field.default, int | str) and not isinstance(field.default, bool)
+        ("KAGENT_BASE_URL", DEFAULT_BASE_URL),
+        *(
+            (str(field.alias), str(field.default))
+            for field in Settings.model_fields.values()
+            if isinstance(field.default, int | str) and not isinstance(field.default, bool)
+        ),
     ],
 )
 def test_the_readme_shows_the_defaults_that_are_numbers_and_words(name: str, shown: str) -> None:
     (line,) = [line for line in README.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)] or [README]
-    assert f"`{shown}`" in line or f"`{name}={shown}`" in line or name == "KAGENT_USER_ID"
+    assert f"`{shown}`" in line or f"`{name}={shown}`" in line
 
 
 def test_every_hook_in_the_readme_works() -> None:

@@ -33,12 +33,13 @@ def problems(**environ: str) -> list[str]:
 
 def test_defaults_are_what_works_today() -> None:
     settings = load(KEY, read=no_files)
-    assert settings.kagent_base_url == "https://api.kagent.dev"
+    assert (settings.kagent_base_url, settings.kagent_credentials_dir) == (None, None)
+    assert settings.kagent_api_key is not None
     assert settings.kagent_api_key.get_secret_value() == "k-secret-1"
     assert (settings.metrics_port, settings.health_port) == (8080, 8081)
     assert (settings.log_level, settings.log_format) == ("info", "json")
     assert settings.leader_election is False
-    assert (settings.kagent_protocol, settings.watch_scope, settings.watch_namespaces) == ("execute", "namespace", ())
+    assert (settings.kagent_protocol, settings.watch_scope, settings.watch_namespaces) == ("auto", "namespace", ())
     assert settings.workers == WorkerCount(count=2, because=Because.NO_CPU_QUOTA)
     assert (settings.virtual_nodes, settings.max_load_factor) == (256, 1.25)
     assert settings.cooldown == timedelta(minutes=10)
@@ -47,7 +48,7 @@ def test_defaults_are_what_works_today() -> None:
     assert settings.stuck_pending == timedelta(seconds=60)
     assert (settings.kagent_timeout_s, settings.retry_attempts, settings.retry_backoff_s) == (30.0, 3, 2.0)
     assert (settings.calls_per_worker, settings.calls_per_agent, settings.calls_per_hook_hour) == (64, 8, 0)
-    assert (settings.redeliver_for, settings.run_deadline_s) == (timedelta(0), 600.0)
+    assert (settings.redeliver_for, settings.run_deadline_s) == (timedelta(minutes=15), 600.0)
     assert (settings.agent_namespace, settings.allowed_agent_namespaces) == ("kagent", ())
     assert (settings.drain_s, settings.heartbeat_timeout_s) == (20.0, 10.0)
     assert settings.kagent_user_id == "admin@kagent.dev"
@@ -70,7 +71,6 @@ def test_every_problem_is_reported_at_once_one_line_each() -> None:
             read=no_files,
         )
     assert caught.value.problems == [
-        "KAGENT_API_KEY: not set; it is needed to authenticate to kagent",
         "KAGENT_API_URL: disagrees with KAGENT_BASE_URL, which is the same setting: set one of the two",
         "KHOOK_CALLS_PER_AGENT: 8 is more than KHOOK_CALLS_PER_WORKER (4): lower it or raise that",
         "KHOOK_COOLDWN: not a setting of khook; did you mean KHOOK_COOLDOWN?",
@@ -85,14 +85,10 @@ def test_every_problem_is_reported_at_once_one_line_each() -> None:
     ("name", "value", "way_out"),
     [
         ("LEADER_ELECTION", "true", "set LEADER_ELECTION=false"),
-        ("KAGENT_PROTOCOL", "auto", "set KAGENT_PROTOCOL=execute"),
-        ("KAGENT_PROTOCOL", "a2a", "set KAGENT_PROTOCOL=execute"),
         ("KHOOK_WATCH_SCOPE", "auto", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_WATCH_SCOPE", "cluster", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_CALLS_PER_HOOK_HOUR", "300", "set KHOOK_CALLS_PER_HOOK_HOUR=0"),
-        ("KHOOK_REDELIVER_FOR", "15m", "set KHOOK_REDELIVER_FOR=0"),
         ("KHOOK_STATUS_ADDRESS", "127.0.0.1:8082", "leave KHOOK_STATUS_ADDRESS empty"),
-        ("KAGENT_CREDENTIALS_DIR", "/var/run/kagent", "set KAGENT_API_KEY"),
         ("KHOOK_MAX_LOAD_FACTOR", "1.5", "set KHOOK_MAX_LOAD_FACTOR=1.25"),
     ],
 )
@@ -106,15 +102,41 @@ def test_a_value_whose_feature_is_missing_is_refused_with_the_way_out(name: str,
     ("name", "value"),
     [
         ("LEADER_ELECTION", "false"),
-        ("KAGENT_PROTOCOL", "execute"),
+        ("KAGENT_PROTOCOL", "auto"),
+        ("KAGENT_PROTOCOL", "AUTO"),
         ("KHOOK_WATCH_SCOPE", "namespace"),
         ("KHOOK_CALLS_PER_HOOK_HOUR", "0"),
-        ("KHOOK_REDELIVER_FOR", "0s"),
+        ("KHOOK_REDELIVER_FOR", "15m"),
         ("KHOOK_MAX_LOAD_FACTOR", "1.25"),
     ],
 )
 def test_what_works_today_may_also_be_written_out(name: str, value: str) -> None:
     assert load(KEY, read=no_files) == load(KEY | {name: value}, read=no_files)
+
+
+def test_khook_starts_without_a_key_because_the_secret_may_come_later() -> None:
+    assert load({}, read=no_files).kagent_api_key is None
+    assert load({"KAGENT_API_KEY": ""}, read=no_files) == load({}, read=no_files)
+
+
+def test_how_kagent_is_called_is_the_users_choice() -> None:
+    chosen = {
+        "KAGENT_PROTOCOL": "a2a",
+        "KAGENT_USER_ID": "sre@example.com",
+        "KAGENT_CREDENTIALS_DIR": "/var/run/kagent",
+    }
+    settings = load(chosen, read=no_files)
+    assert (settings.kagent_protocol, settings.kagent_user_id) == ("a2a", "sre@example.com")
+    assert settings.kagent_credentials_dir == "/var/run/kagent"
+    assert load({"KAGENT_PROTOCOL": "execute"}, read=no_files).kagent_protocol == "execute"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", timedelta(0)), ("0s", timedelta(0)), ("90s", timedelta(seconds=90)), ("24h", timedelta(1))],
+)
+def test_how_long_calls_are_redelivered_may_be_set_and_0_switches_it_off(text: str, value: timedelta) -> None:
+    assert load({"KHOOK_REDELIVER_FOR": text}, read=no_files).redeliver_for == value
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"KAGENT_API_KEY"}))
@@ -139,6 +161,9 @@ def test_the_empty_string_counts_as_unset(name: str) -> None:
         ("KHOOK_CALLS_PER_AGENT", "65"),
         ("HEALTH_PORT", "8080"),
         ("LOG_FORMAT", "xml"),
+        ("KAGENT_PROTOCOL", "grpc"),
+        ("KHOOK_REDELIVER_FOR", "25h"),
+        ("KAGENT_CREDENTIALS_DIR", "secrets/kagent"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_under_its_name(name: str, value: str) -> None:
@@ -166,7 +191,7 @@ def test_a_base_url_is_kept_without_its_trailing_slash(url: str, kept: str) -> N
 @pytest.mark.parametrize(
     "url",
     ["ftp://kagent", "kagent:8083", "http://", "http://u:hunter2@k", "http://k?hunter2=1", "http://k#a", "http://k:x",
-     "http://k:99999", "http://k ey", "http://[::1"],
+     "http://k:99999", "http://k ey", "http://[::1", "http://" + "hunter2" * 300],
 )  # fmt: skip
 def test_a_base_url_that_could_mislead_is_refused_and_not_repeated(url: str) -> None:
     (problem,) = problems(KAGENT_BASE_URL=url)
@@ -209,6 +234,7 @@ def test_a_key_that_is_no_header_value_is_refused_and_not_repeated(key: str) -> 
 
 def test_the_key_is_in_no_repr_and_a_trailing_newline_is_dropped() -> None:
     settings = load({"KAGENT_API_KEY": "k-secret-1\n"}, read=no_files)
+    assert settings.kagent_api_key is not None
     assert settings.kagent_api_key.get_secret_value() == "k-secret-1"
     assert "k-secret-1" not in repr(settings) + str(settings) + settings.model_dump_json()
 
