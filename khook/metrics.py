@@ -107,6 +107,20 @@ _WATCH_FORBIDDEN: Final = Gauge(
     multiprocess_mode="livesum",
     registry=_REGISTRY,
 )
+_BREAKERS: Final = Gauge(
+    "kagent_hook_breakers",
+    "Agents whose calls failed, by the state of their circuit breaker.",
+    ["state"],
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
+_PARKED_CALLS: Final = Gauge(
+    "kagent_hook_parked_calls",
+    "Calls that wait for their agent, by why.",
+    ["reason"],
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
 _WORKER_RESTARTS: Final = Counter(
     "kagent_hook_worker_restarts_total", "Workers started again after a death.", ["slot"], registry=_REGISTRY
 )
@@ -152,6 +166,16 @@ def active_events(event_type: str, count: int) -> None:
 def watch_forbidden(resource: str, namespaces: int) -> None:
     """In how many of this process's namespaces RBAC does not allow the watch."""
     _WATCH_FORBIDDEN.labels(resource=resource).set(namespaces)
+
+
+def breakers(state: str, agents: int) -> None:
+    """How many of this process's agents have a breaker in this state."""
+    _BREAKERS.labels(state=state).set(agents)
+
+
+def parked_calls(reason: str, calls: int) -> None:
+    """How many of this process's calls are parked for this reason."""
+    _PARKED_CALLS.labels(reason=reason).set(calls)
 
 
 def worker_restarted(slot: str) -> None:

@@ -70,6 +70,8 @@ class CallReason(StrEnum):
     """Every attempt failed for an outage."""
     CLAIM_REFUSED = "ClaimRefused"
     """The API server would not store the claim (403 or 422)."""
+    PARK_FULL = "ParkFull"
+    """Too many calls waited for their agents, and others had a better claim to the place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

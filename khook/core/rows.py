@@ -117,6 +117,11 @@ def failed(row: Row, *, now: datetime, reason: CallReason, error: str) -> Row:
     return _without_needless_facts(row)
 
 
+def parked(row: Row, *, reason: CallReason) -> Row:
+    """It waits again, and may be sent again under the same id; what was tried stays counted."""
+    return _with_call(row, state=CallState.PENDING, reason=reason)
+
+
 def suspended(row: Row) -> Row:
     """The Hook is suspended: what waits to be sent stays unsent, what was sent is followed to its end.
 

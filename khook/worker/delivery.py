@@ -1,47 +1,36 @@
-"""Claim, attempts, and what came of them: the way of one call from its incident to its agent.
+"""The calls of one worker, from their incidents to their ends.
 
-Order, and why: the claim is written to the Hook's status and the API server's answer must hold it before the
-first send, so that any owner after a crash finds it. A send is a task of its own that is never cancelled: when a
-namespace is given up in mid-send, a request that was wholly written is recorded as accepted and its late answer
-ignored. Attempts follow one table of outcomes (`khook.agents.outcome`); nothing is sent blindly.
-
-Bounds: `calls_per_worker` sends that have no answer yet, of these `calls_per_agent` to one agent, so that an
-agent that hangs holds up its own calls and no others.
+A call is held for a better text, delivered (`attempts`), parked while its agent is away (`lot`), and, where its
+protocol has runs, followed to the end of the run. Each has a task of its own; what it must not lose stands in the
+Hook's status, so that any owner after a crash can carry on: a call found `Calling` is reconciled before anything is
+sent. Whatever ends a call is visible on the Hook: status, condition, Kubernetes Event, metric.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
-
-from khook.agents.outcome import (
-    AgentProtocol,
-    AgentRequest,
-    Context,
-    Finding,
-    Outcome,
-    OutcomeKind,
-    Progress,
-)
+from khook.agents.auto import Protocols
+from khook.agents.outcome import DOUBT_S, AgentRequest, Context, Outcome, OutcomeKind, OutcomeReason, poll_wait_s
 from khook.core import rows
-from khook.core.incident import CallId, CallReason, CallState, Row
-from khook.core.prompt import render_prompt
-from khook.core.signal import Namespace
+from khook.core.breaker import BreakerState
+from khook.core.incident import Call, CallId, CallReason, CallState, Row
+from khook.core.parking import ParkReason
 from khook.log import Log
 from khook.messages import AgentAccess
 from khook.seams import Clock
+from khook.worker.attempts import Attempts, Stay, doubt_after_crash
 from khook.worker.counters import CallCounters
-from khook.worker.places import Places
+from khook.worker.job import Job
+from khook.worker.kagent import Kagent
+from khook.worker.lot import Lot, Wake
 from khook.worker.status import Commit
-from khook.worker.table import HookTable, RowKey
+from khook.worker.table import HookTable
+from khook.worker.turnstile import Turnstile
 
-JITTER: Final = 0.1
-"""Waits between attempts vary by this share, so that a fleet does not knock in step."""
 CLAIM_ENDS: Final[dict[Commit, str]] = {
     Commit.PRUNED: "the Hook CRD is older than this khook and drops its status fields: upgrade kagent-hook-crds",
     Commit.REFUSED: "the API server refused the Hook's status for 15 s",
@@ -51,14 +40,14 @@ FAILURES: Final[dict[OutcomeKind, CallReason]] = {
     OutcomeKind.RETRY: CallReason.UNREACHABLE,
     OutcomeKind.RETRY_AFTER: CallReason.UNREACHABLE,
     OutcomeKind.AMBIGUOUS: CallReason.UNREACHABLE,
-    OutcomeKind.RUN_FAILED: CallReason.RUN_FAILED,
-    OutcomeKind.RUN_LOST: CallReason.RUN_LOST,
-    OutcomeKind.INPUT_REQUIRED: CallReason.INPUT_REQUIRED,
     OutcomeKind.UNAUTHORIZED: CallReason.UNAUTHORIZED,
     OutcomeKind.NOT_FOUND: CallReason.AGENT_NOT_FOUND,
     OutcomeKind.REJECTED: CallReason.REJECTED,
+    OutcomeKind.RUN_FAILED: CallReason.RUN_FAILED,
+    OutcomeKind.RUN_LOST: CallReason.RUN_LOST,
+    OutcomeKind.INPUT_REQUIRED: CallReason.INPUT_REQUIRED,
 }
-"""What an attempt's end means for a call that has no attempt left."""
+"""What the end of a delivery, or of a run, means for a call that goes no further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,38 +57,20 @@ class DeliveryLimits:
     """Before the second attempt; the third waits twice as long."""
     calls_per_worker: int
     calls_per_agent: int
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Job:
-    """One call to deliver. `hold_s`: how long its first send waits for an Event's better text."""
-
-    table: HookTable
-    key: RowKey
-    call_id: CallId
-    hold_s: float = 0.0
-    found_after_crash: bool = False
-    claimed: bool = False
-    """Its id stands in the status already, as Pending."""
-    request: AgentRequest | None = None
-    """Frozen at the first send: every attempt sends the same bytes."""
-    text_came: asyncio.Event = field(default_factory=asyncio.Event)
-    progress: Progress | None = None
-    """Of the send under way; None between sends."""
-
-    @property
-    def row(self) -> Row | None:
-        return self.table.row(self.key, self.call_id)
+    redeliver_for: timedelta
+    """How long a call may wait for its agent, from its claim; zero: not at all."""
+    run_deadline: timedelta
+    """How long an accepted run is followed."""
 
 
 class Delivery:
-    """All calls of one worker. One task for each call under way; `submit` never blocks."""
+    """One task for each call under way; `submit` never blocks. `run` lets parked calls go."""
 
     def __init__(
         self,
         *,
         access: AgentAccess,
-        connect: Callable[[AgentAccess], AgentProtocol],
+        connect: Callable[[AgentAccess], Protocols],
         limits: DeliveryLimits,
         clock: Clock,
         now: Callable[[], datetime],
@@ -107,33 +78,42 @@ class Delivery:
         counters: CallCounters,
         log: Log,
     ) -> None:
-        self._access = access
-        self._connect = connect
-        self._protocol = connect(access)
         self._limits = limits
         self._clock = clock
         self._now = now
-        self._randomness = randomness
-        self._counters = counters
         self._log = log
-        self._places = Places(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent)
+        self._kagent = Kagent(access=access, connect=connect)
+        self._lot = Lot(clock=clock, now=now)
+        self._attempts = Attempts(
+            kagent=self._kagent,
+            lot=self._lot,
+            turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),
+            claim=self._claim,
+            attempts=limits.attempts,
+            back_off_s=limits.back_off_s,
+            clock=clock,
+            randomness=randomness,
+            counters=counters,
+            log=log,
+        )
         self._jobs: dict[CallId, tuple[Job, asyncio.Task[None]]] = {}
-        self._sends: set[asyncio.Task[Outcome]] = set()
-        self._retired: set[asyncio.Task[None]] = set()
         self.needs_key = False
         """A call could not be made because there is no API key."""
 
+    async def run(self) -> None:
+        await self._lot.run()
+
     def access_changed(self, access: AgentAccess) -> None:
-        """From the next send on, this key and this address."""
-        before, self._access = self._access, access
+        """From the next send on, this key and this address; calls that wait for them go."""
         self.needs_key = False
-        if access == msgspec.structs.replace(before, api_key=access.api_key):
-            self._protocol.replace_key(access.api_key)
-            return
-        retired, self._protocol = self._protocol, self._connect(access)
-        closing = asyncio.create_task(_close_after(retired, set(self._sends)))
-        self._retired.add(closing)
-        closing.add_done_callback(self._retired.discard)
+        self._kagent.access_changed(access)
+        self._lot.key_changed()
+
+    def breakers(self) -> dict[BreakerState, int]:
+        return dict(self._lot.breakers)
+
+    def parked(self) -> dict[ParkReason, int]:
+        return dict(self._lot.parked)
 
     def submit(self, job: Job) -> None:
         """Start delivering; a call that is under way already is left alone."""
@@ -158,12 +138,16 @@ class Delivery:
         """Let go of these Hooks' calls: those in flight may finish within `within_s`, the rest is recorded so."""
         wanted = {id(table) for table in tables}
         mine = [(job, task) for job, task in self._jobs.values() if id(job.table) in wanted]
-        in_flight = [task for job, task in mine if job.progress is not None]
+        in_flight = [(job, task) for job, task in mine if job.progress is not None]
         for job, task in mine:
             if job.progress is None:
                 task.cancel()
-        if in_flight:
-            await asyncio.wait(in_flight, timeout=within_s)
+        ended_at = self._clock.monotonic() + within_s
+        while waiting := [task for job, task in in_flight if job.progress is not None and not task.done()]:
+            if (left_s := ended_at - self._clock.monotonic()) <= 0:
+                break
+            # A send that is answered becomes a run to follow: nothing to wait for here.
+            await asyncio.wait(waiting, timeout=min(left_s, 0.1))
         for job, task in mine:
             if not task.done():
                 task.cancel()
@@ -178,7 +162,8 @@ class Delivery:
             self._fail(job, CallReason.REJECTED, "internal error: see khook's log")
 
     def _record_unanswered(self, job: Job) -> None:
-        if job.progress is None or not job.progress.written:
+        """`execute` cannot be asked later; what can be asked stays `Calling` for the next owner to reconcile."""
+        if job.progress is None or not job.progress.written or not job.cannot_be_asked:
             return
         self._log.info("call left unanswered", hook=job.table.ref.key, call_id=job.call_id)
         job.table.update(
@@ -189,21 +174,26 @@ class Delivery:
         job.table.call_accepted(job.key, OutcomeReason.NO_ANSWER.value)
 
     async def _deliver(self, job: Job) -> None:
+        row = job.row
+        if row is None or row.call is None:
+            return
+        if row.call.state is CallState.ACCEPTED:
+            await self._follow(job)
+            return
         if job.found_after_crash:
-            known = await self._protocol.reconcile(self._request(job))
-            if isinstance(known, Outcome):
-                self._settle(job, known)
-                return
-            if known is Finding.CANNOT_TELL:
-                self._fail(job, CallReason.UNREACHABLE, "nobody could say whether the agent had been asked")
-                return
+            doubt_after_crash(job, row, self._clock.monotonic())
         elif job.hold_s > 0:
-            if not await self._claim_pending(job):
+            job.claimed = await self._claim(job, CallState.PENDING)
+            if not job.claimed:
                 return
             await self._hold(job)
-        outcome = await self._attempts(job)
-        if outcome is not None:
-            self._settle(job, outcome)
+        ended = await self._attempts.deliver(job)
+        while isinstance(ended, Stay):
+            if not await self._stayed(job, ended):
+                return
+            ended = await self._attempts.deliver(job)
+        if ended is not None:
+            await self._settle(job, ended)
 
     async def _hold(self, job: Job) -> None:
         try:
@@ -211,10 +201,6 @@ class Delivery:
                 await job.text_came.wait()
         except TimeoutError:
             return
-
-    async def _claim_pending(self, job: Job) -> bool:
-        job.claimed = await self._claim(job, CallState.PENDING)
-        return job.claimed
 
     async def _claim(self, job: Job, state: CallState) -> bool:
         commit = await job.table.writer.commit(job.call_id, state)
@@ -224,121 +210,91 @@ class Delivery:
             self._fail(job, CallReason.CLAIM_REFUSED, why)
         return False
 
-    async def _attempts(self, job: Job) -> Outcome | None:
-        """Up to `attempts` sends; None when the call is not wanted any more or its claim did not hold."""
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._limits.attempts),
-            wait=self._wait_s,
-            retry=retry_if_result(lambda outcome: outcome is not None and outcome.again),
-            sleep=asyncio.sleep,
-            retry_error_callback=_last_outcome,
-        )
-        return await retrying(self._attempt, job)
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        outcome = _last_outcome(state)
-        if outcome is not None and outcome.retry_after_s is not None:
-            return outcome.retry_after_s
-        spread = 1 + JITTER * (2 * self._randomness.random() - 1)
-        return self._limits.back_off_s * float(2 ** (state.attempt_number - 1)) * spread
-
-    async def _attempt(self, job: Job) -> Outcome | None:
-        row = job.row
-        if row is None or row.call is None:
-            return None
-        if row.call.state is CallState.PENDING and not job.claimed and not await self._claim_pending(job):
-            # Claimed before it takes a place: a Hook whose status cannot be written holds up no other Hook's calls.
-            return None
-        await self._places.take(row.agent)
-        send = None
-        try:
-            send = await self._begin(job)
-        finally:
-            if send is None:
-                self._places.leave(row.agent)
-        if send is None:
-            return None
-        send.add_done_callback(lambda _: self._places.leave(row.agent))
-        return await self._answered(job, send)
-
-    async def _begin(self, job: Job) -> asyncio.Task[Outcome] | None:
-        """The send, begun under its claim; None when the call is not wanted any more or its claim did not hold.
-
-        A task of its own: whoever gives up on its answer must not break its connection.
-        """
+    async def _stayed(self, job: Job, stay: Stay) -> bool:
+        """Park until the agent may be tried again. False: the call has ended, one way or another."""
         row = job.row
         if row is None or row.call is None or row.call.reason is CallReason.SUSPENDED:
-            # Dropped with its entry, or suspended, while it waited for its turn.
-            return None
-        request = self._request(job)
-        if row.call.state is CallState.PENDING:
-            protocol = self._protocol.name
-            job.table.update(job.key, job.call_id, lambda r: rows.calling(r, protocol=protocol))
-            if not await self._claim(job, CallState.CALLING):
-                return None
-        job.table.update(job.key, job.call_id, rows.attempted)
-        job.progress = Progress()
-        send = asyncio.create_task(self._protocol.call(request, job.progress))
-        self._sends.add(send)
-        send.add_done_callback(self._sends.discard)
-        return send
-
-    async def _answered(self, job: Job, send: asyncio.Task[Outcome]) -> Outcome:
-        request = self._request(job)
-        started_at = self._clock.monotonic()
-        outcome = await asyncio.shield(send)
-        job.progress = None
-        if outcome.kind is OutcomeKind.UNAUTHORIZED and not self._access.api_key:
+            return False
+        if stay.reason is ParkReason.UNAUTHORIZED and not self._kagent.has_key:
             self.needs_key = True
-        took_s = self._clock.monotonic() - started_at
-        self._counters.called(self._protocol.name, outcome.kind.value, took_s)
-        row = job.row
-        self._log.info(
-            "agent called",
-            hook=request.hook,
-            agent=request.agent,
-            call_id=request.call_id,
-            attempt=row.call.attempts if row is not None and row.call is not None else 0,
-            outcome=outcome.kind.value,
-            reason=outcome.reason.value,
-            seconds=round(took_s, 3),
-        )
-        return outcome
+        until_time = row.call.claimed_time + self._limits.redeliver_for
+        if until_time <= self._now():
+            await self._give_up(job, FAILURES[stay.outcome], stay.error)
+            return False
+        self._change(job, lambda row: rows.parked(row, reason=CallReason.PARKED))
+        job.table.call_parked(job.key, stay.error)
+        self._log.info("call parked", hook=job.table.ref.key, call_id=job.call_id, reason=stay.reason.value)
+        wake = await self._lot.wait(job, agent=row.agent, reason=stay.reason, until_time=until_time, alive=stay.alive)
+        if wake is Wake.GO:
+            return True
+        reason = CallReason.PARK_FULL if wake is Wake.FULL else FAILURES[stay.outcome]
+        await self._give_up(job, reason, stay.error)
+        return False
 
-    def _request(self, job: Job) -> AgentRequest:
-        if job.request is None:
-            job.request = self._render(job)
-        return job.request
-
-    def _render(self, job: Job) -> AgentRequest:
-        row, entry, template = job.row, job.table.entry(job.key), job.table.template(job.key)
-        if row is None or row.facts is None or entry is None or template is None:
-            raise RuntimeError("a call is delivered only with its row, its facts and its entry")
-        namespace = Namespace(job.table.ref.namespace)
-        return AgentRequest(
-            call_id=job.call_id,
-            agent=row.agent,
-            agent_id=entry.agent_id,
-            prompt=render_prompt(template, row.facts, event_type=row.event_type, namespace=namespace),
-            context=Context(
-                event_name=row.event_type.value,
-                event_time=row.facts.time,
-                resource_name=row.facts.pod,
-                namespace=namespace,
-                event_message=row.facts.message,
-            ),
-            hook=job.table.ref.key,
-        )
-
-    def _settle(self, job: Job, outcome: Outcome) -> None:
-        if outcome.kind is OutcomeKind.ACCEPTED:
-            self._change(job, lambda row: rows.accepted(row, now=self._now(), reason=CallReason.NO_ANSWER))
-        elif outcome.kind is OutcomeKind.COMPLETED:
-            self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
+    async def _give_up(self, job: Job, reason: CallReason, error: str) -> None:
+        """The call is not tried any more; if an agent had it after all, that is its end instead."""
+        found = await self._attempts.look(job)
+        if found is not None:
+            await self._settle(job, found)
         else:
-            self._fail(job, FAILURES[outcome.kind], outcome.error)
+            self._fail(job, reason, error)
+
+    async def _settle(self, job: Job, outcome: Outcome) -> None:
+        match outcome.kind:
+            case OutcomeKind.ACCEPTED if outcome.task_id:
+                self._change(job, lambda row: rows.accepted(row, now=self._now(), task_id=outcome.task_id))
+                job.table.call_accepted(job.key, outcome.reason.value)
+                await self._follow(job)
+            case OutcomeKind.ACCEPTED:
+                self._change(job, lambda row: rows.accepted(row, now=self._now(), reason=CallReason.NO_ANSWER))
+                job.table.call_accepted(job.key, outcome.reason.value)
+            case OutcomeKind.COMPLETED:
+                self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
+                job.table.call_accepted(job.key, outcome.reason.value)
+            case OutcomeKind.RUN_FAILED | OutcomeKind.RUN_LOST | OutcomeKind.INPUT_REQUIRED:
+                job.table.update(job.key, job.call_id, lambda row: rows.accepted(row, now=self._now()))
+                self._run_failed(job, FAILURES[outcome.kind], outcome.error)
+            case _:
+                self._fail(job, FAILURES[outcome.kind], outcome.error)
+
+    # Runs.
+
+    async def _follow(self, job: Job) -> None:
+        """Poll the run to its end, or to its deadline."""
+        row = job.row
+        if row is None or row.call is None or not row.call.task_id:
             return
-        job.table.call_accepted(job.key, outcome.reason.value)
+        call, polls, wait_s = row.call, 0, poll_wait_s(0)
+        accepted_time = call.accepted_time or call.claimed_time
+        while (left_s := (accepted_time + self._limits.run_deadline - self._now()).total_seconds()) > 0:
+            await asyncio.sleep(min(wait_s, left_s))
+            protocol = self._kagent.named(call.protocol)
+            if protocol is None:
+                break
+            seen = await self._kagent.ask(protocol.poll(_following(job, row, call), call.task_id))
+            polls += 1
+            wait_s = poll_wait_s(polls)
+            if not isinstance(seen, Outcome):
+                wait_s = seen.retry_after_s or wait_s
+            elif seen.kind is not OutcomeKind.RUN_LOST or self._known_for_s(accepted_time) > DOUBT_S:
+                self._run_ended(job, seen)
+                return
+        self._run_failed(job, CallReason.RUN_DEADLINE, "the run did not end in time")
+
+    def _known_for_s(self, accepted_time: datetime) -> float:
+        return (self._now() - accepted_time).total_seconds()
+
+    def _run_ended(self, job: Job, outcome: Outcome) -> None:
+        if outcome.kind is OutcomeKind.COMPLETED:
+            self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
+            job.table.run_ended(job.key, "completed")
+        else:
+            self._run_failed(job, FAILURES[outcome.kind], outcome.error)
+
+    def _run_failed(self, job: Job, reason: CallReason, error: str) -> None:
+        """The agent had it: the window holds, and the Hook says what became of the run."""
+        self._change(job, lambda row: rows.failed(row, now=self._now(), reason=reason, error=error))
+        job.table.run_ended(job.key, f"{reason}: {error}", warning=True)
 
     def _fail(self, job: Job, reason: CallReason, error: str) -> None:
         self._change(job, lambda row: rows.failed(row, now=self._now(), reason=reason, error=error))
@@ -349,15 +305,15 @@ class Delivery:
         job.table.writer.now()
 
 
-async def _close_after(protocol: AgentProtocol, sends: set[asyncio.Task[Outcome]]) -> None:
-    """Once what it has under way has ended: closing breaks connections."""
-    if sends:
-        await asyncio.wait(sends)
-    await protocol.aclose()
-
-
-def _last_outcome(state: RetryCallState) -> Outcome | None:
-    if state.outcome is None:
-        return None
-    outcome: Outcome | None = state.outcome.result()
-    return outcome
+def _following(job: Job, row: Row, call: Call) -> AgentRequest:
+    """Enough of the request to ask about its run: also where its entry is gone, and its prompt with it."""
+    context = Context(
+        event_name=row.event_type.value,
+        event_time=call.claimed_time,
+        resource_name=row.resource_name,
+        namespace=job.table.ref.namespace,
+        event_message="",
+    )
+    return AgentRequest(
+        call_id=job.call_id, agent=row.agent, agent_id=row.agent, prompt="", context=context, hook=job.table.ref.key
+    )

@@ -23,8 +23,8 @@ from khook.kube.listing import list_into
 from khook.kube.resources import EVENTS, PODS, Resource
 from khook.kube.watch import Sink, Skip, Watch
 from khook.messages import NamespaceReport
-from khook.worker.delivery import Job
 from khook.worker.intake import EventIntake
+from khook.worker.job import Job
 from khook.worker.parts import Parts
 from khook.worker.podbook import PodBook
 from khook.worker.status import StatusWriter

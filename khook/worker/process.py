@@ -17,8 +17,10 @@ from typing import Final
 import structlog
 
 from khook import log, messages, metrics
+from khook.agents.a2a import A2aProtocol
+from khook.agents.auto import Protocols
+from khook.agents.exchange import Exchange
 from khook.agents.execute import ExecuteProtocol
-from khook.agents.outcome import AgentProtocol
 from khook.agents.tls import agent_tls
 from khook.core.configure import configure
 from khook.core.incident import IncidentRules
@@ -75,7 +77,7 @@ class WorkerWork:
         self._seams.configure_log(config.log_level, config.log_format)
         log.register_secret(config.access.api_key)
         self._parts = self._make_parts(config)
-        for work in (self._tick(), self._parts.audit.run()):
+        for work in (self._tick(), self._parts.audit.run(), self._parts.delivery.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -140,6 +142,14 @@ class WorkerWork:
                 for table in namespace.tables:
                     firing.update(table.firing())
             self._gauge(firing, forbidden)
+            self._gauge_delivery()
+
+    def _gauge_delivery(self) -> None:
+        if self._parts is not None:
+            for state, agents in self._parts.delivery.breakers().items():
+                metrics.breakers(state.value, agents)
+            for reason, calls in self._parts.delivery.parked().items():
+                metrics.parked_calls(reason.value, calls)
 
     @staticmethod
     def _gauge(firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
@@ -196,6 +206,8 @@ class WorkerWork:
                 back_off_s=agents.retry_backoff_s,
                 calls_per_worker=agents.calls_per_worker,
                 calls_per_agent=agents.calls_per_agent,
+                redeliver_for=timedelta(seconds=agents.redeliver_for_s),
+                run_deadline=timedelta(seconds=agents.run_deadline_s),
             ),
             clock=seams.clock,
             now=client.server_now,
@@ -204,15 +216,34 @@ class WorkerWork:
             log=log.get("kagent-api"),
         )
 
-    def _connect(self, agents: messages.AgentConfig, access: messages.AgentAccess) -> AgentProtocol:
-        return ExecuteProtocol(
+    def _connect(self, agents: messages.AgentConfig, access: messages.AgentAccess) -> Protocols:
+        """Both protocols at one address, each with connections of its own."""
+        clock = self._seams.clock
+        tls = agent_tls(access.base_url, agents.ca_file)
+        a2a = A2aProtocol(
             base_url=access.base_url,
             api_key=access.api_key,
-            transport=self._seams.transports.exact(tls=agent_tls(access.base_url, agents.ca_file)),
-            clock=self._seams.clock,
+            user_id=agents.user_id,
+            transport=self._seams.transports.exact(tls=tls),
+            clock=clock,
+            read_timeout_s=agents.timeout_s,
+        )
+        execute = ExecuteProtocol(
+            base_url=access.base_url,
+            api_key=access.api_key,
+            transport=self._seams.transports.exact(tls=tls),
+            clock=clock,
             read_timeout_s=agents.timeout_s,
             key_hint=access.key_hint,
         )
+        version = Exchange(
+            base_url=access.base_url,
+            api_key=access.api_key,
+            transport=self._seams.transports.exact(tls=tls),
+            clock=clock,
+            read_timeout_s=agents.timeout_s,
+        )
+        return Protocols((a2a, execute), fixed=agents.protocol, version=version)
 
     async def _ask_for_credentials(self) -> Credentials | None:
         """After a 401: the supervisor loads them afresh. None when it has nothing to say in time."""

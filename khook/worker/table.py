@@ -136,9 +136,8 @@ class HookTable:
         if row.call is None or not row.call.open:
             return None
         if row.call.state is CallState.ACCEPTED:
-            # Of another protocol: this version can neither follow its run nor may it send again.
-            self._ended_unasked(key, row, CallReason.RUN_LOST, "its run cannot be followed by this version")
-            return None
+            # Its run is followed to the end, whatever became of its entry.
+            return Fire(key=key, call_id=row.call.id)
         if row.facts is None or key[0] not in self._entries:
             # Nothing is left to send it with: said, instead of "in flight" for ever.
             self._ended_unasked(key, row, CallReason.REJECTED, "its entry or its facts are gone")
@@ -354,6 +353,22 @@ class HookTable:
             f"agent {row.agent} could not be asked about {_about(row)}: {error}",
             warning=True,
         )
+
+    def call_parked(self, key: RowKey, error: str) -> None:
+        """A call waits for its agent: shown until one gets through."""
+        if (row := self._rows.get(key)) is None:
+            return
+        self._trouble = (Problem.KAGENT_API_ERROR, f"agent {row.agent} cannot be asked yet: {error}")
+        self._audit.record(
+            self.ref, Reason.AGENT_CALL_PARKED, f"the call about {_about(row)} waits: {error}", warning=True
+        )
+
+    def run_ended(self, key: RowKey, how: str, *, warning: bool = False) -> None:
+        """The agent's run is over; `how` is our own words."""
+        if warning and (row := self._rows.get(key)) is not None:
+            self._audit.record(
+                self.ref, Reason.AGENT_CALL_FAILED, f"agent {row.agent}, asked about {_about(row)}: {how}", warning=True
+            )
 
     def show_forbidden(self, forbidden: bool) -> None:
         """Whether the API server forbids us to watch the namespace's pods or Events."""

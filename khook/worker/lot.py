@@ -1,0 +1,182 @@
+"""Where calls wait for their agents: breakers and parked calls, with the clock that the pure rules lack.
+
+A call that meets an open breaker, or whose delivery failed for an outage, waits here; when its agent may be tried
+again the oldest goes first, alone, as the probe; when that one gets through, the others follow, oldest first. Nobody
+waits past its own end. Calls that wait for a key go when it changes, or every five minutes.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Final
+
+from khook.agents.outcome import Outcome, OutcomeKind
+from khook.core.breaker import Admission, Breaker, BreakerState
+from khook.core.incident import Row
+from khook.core.parking import Parked, Parking, ParkReason
+from khook.core.signal import Namespace
+from khook.seams import Clock
+from khook.worker.job import Job
+
+TICK_S: Final = 0.5
+KEY_AGAIN_S: Final = 300.0
+"""A refused key is tried again this often: somebody may have granted it something."""
+AT_LEAST_S: Final = 30.0
+"""A call whose agent is well but would not take it (429, our own full pool) waits this long."""
+
+WINDOW: Final = timedelta(minutes=10)
+"""The default cooldown: an incident that has lasted for one has most likely had its call."""
+
+_TAKEN: Final = frozenset(
+    {
+        OutcomeKind.ACCEPTED,
+        OutcomeKind.COMPLETED,
+        OutcomeKind.RUN_FAILED,
+        OutcomeKind.INPUT_REQUIRED,
+        OutcomeKind.RUN_LOST,
+    }
+)
+
+
+class Wake(Enum):
+    GO = auto()
+    OVERDUE = auto()
+    FULL = auto()
+    """Others have a better claim to the place."""
+
+
+class Lot:
+    """`run` lets calls go; everything else is called by their own tasks, on the same loop."""
+
+    def __init__(self, *, clock: Clock, now: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._now = now
+        self._breakers: dict[str, Breaker] = {}
+        self._parking: Parking[Job] = Parking()
+        self._ends: dict[Job, Wake] = {}
+        self._not_before_at: dict[Job, float] = {}
+
+    # Breakers.
+
+    def admits(self, agent: str) -> Admission:
+        """Whether a new call may be sent. Behind calls that wait for the same agent already, it waits too."""
+        breaker = self._breakers.get(agent)
+        if breaker is None:
+            return Admission.YES
+        if self._parking.oldest(agent) is not None and breaker.state is not BreakerState.CLOSED:
+            return Admission.NO
+        return breaker.admits(self._clock.monotonic())
+
+    def ended(self, agent: str, outcome: Outcome, admission: Admission) -> None:
+        """What one send ended in."""
+        breaker = self._breakers.setdefault(agent, Breaker())
+        if outcome.kind in _TAKEN:
+            breaker.succeeded()
+        elif outcome.outage:
+            breaker.failed(self._clock.monotonic(), admission)
+        else:
+            breaker.answered(admission)
+        self._forget(agent)
+
+    def exhausted(self, agent: str, admission: Admission) -> None:
+        """A delivery used up its attempts on outages."""
+        self._breakers.setdefault(agent, Breaker()).exhausted(self._clock.monotonic(), admission)
+
+    def abandoned(self, agent: str, admission: Admission) -> None:
+        """A call was given up before anything was learnt from it."""
+        if (breaker := self._breakers.get(agent)) is not None:
+            breaker.abandoned(admission)
+
+    def _forget(self, agent: str) -> None:
+        if self._breakers[agent].at_rest:
+            del self._breakers[agent]
+
+    @property
+    def breakers(self) -> Mapping[BreakerState, int]:
+        counts = dict.fromkeys(BreakerState, 0)
+        for breaker in self._breakers.values():
+            counts[breaker.state] += 1
+        return counts
+
+    @property
+    def parked(self) -> Mapping[ParkReason, int]:
+        return self._parking.counts
+
+    # Waiting.
+
+    async def wait(self, job: Job, *, agent: str, reason: ParkReason, until_time: datetime, alive: bool) -> Wake:
+        """Park until it may go, or may wait no longer. `alive`: the agent is well, so only time has to pass."""
+        row = job.row
+        assert row is not None, "a parked call has a row"
+        assert row.call is not None, "a parked call has a row with it"
+        job.wake.clear()
+        job.admission = Admission.NO
+        if alive or reason is ParkReason.UNAUTHORIZED:
+            pause_s = KEY_AGAIN_S if reason is ParkReason.UNAUTHORIZED else AT_LEAST_S
+            self._not_before_at[job] = self._clock.monotonic() + pause_s
+        parked = Parked(
+            ticket=job,
+            agent=agent,
+            namespace=Namespace(job.table.ref.namespace),
+            reason=reason,
+            claimed_time=row.call.claimed_time,
+            until_time=until_time,
+            calls_before=_windows(row, row.call.claimed_time),
+            probes=job.probes,
+        )
+        if (pushed_out := self._parking.park(parked)) is not None:
+            self._end(pushed_out, Wake.FULL)
+        try:
+            await job.wake.wait()
+        finally:
+            self._parking.leave(job)
+            self._not_before_at.pop(job, None)
+        return self._ends.pop(job, Wake.GO)
+
+    def key_changed(self) -> None:
+        """Those that wait for a key may try the new one, those that wait for an address too."""
+        for reason in (ParkReason.UNAUTHORIZED, ParkReason.PROTOCOL):
+            for job in self._parking.waiting_for(reason):
+                self._go(job, Admission.NO)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    def tick(self) -> None:
+        """Let go whose time has come."""
+        for job in self._parking.due(self._now()):
+            self._end(job, Wake.OVERDUE)
+        now_at = self._clock.monotonic()
+        for job in self._parking.waiting_for(ParkReason.UNAUTHORIZED):
+            if self._not_before_at.get(job, now_at) <= now_at:
+                self._go(job, Admission.NO)
+        for agent in self._parking.agents:
+            self._let_go(agent, now_at)
+
+    def _let_go(self, agent: str, now_at: float) -> None:
+        while (job := self._parking.oldest(agent)) is not None:
+            if self._not_before_at.get(job, now_at) > now_at:
+                return
+            breaker = self._breakers.get(agent)
+            admission = Admission.YES if breaker is None else breaker.admits(now_at)
+            if admission is Admission.NO:
+                return
+            self._go(job, admission)
+
+    def _go(self, job: Job, admission: Admission) -> None:
+        job.admission = admission
+        self._parking.leave(job)
+        job.wake.set()
+
+    def _end(self, job: Job, wake: Wake) -> None:
+        self._ends[job] = wake
+        self._parking.leave(job)
+        job.wake.set()
+
+
+def _windows(row: Row, claimed_time: datetime) -> int:
+    """How many calls its incident can have had before: a window each since it was first seen."""
+    return max(0, (claimed_time - row.first_seen) // WINDOW)
