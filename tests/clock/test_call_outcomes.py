@@ -43,9 +43,33 @@ def test_two_503s_cost_two_waits_and_one_run() -> None:
     play(story)
 
 
-def test_three_failures_are_shown_everywhere_and_do_not_mute_the_next_signal() -> None:
+def test_three_failures_are_shown_and_wait_for_the_agent_and_fail_for_good_when_it_stays_away() -> None:
     async def story(world: World) -> None:
         retried = world.metric(FAILED_METRIC)
+        await one_probe_failure(world, Fault(kind=FaultKind.ERROR))
+        await world.after(10)
+        assert ends(world) == ["500", "500", "500"]
+        call = await world.call()
+        assert (call["state"], call["reason"], call["attempts"]) == ("Pending", "Parked", 3)
+        condition = await world.ready_condition()
+        assert (condition["status"], condition["reason"]) == ("False", "KagentAPIError")
+        (said,) = await world.audit("AgentCallParked")
+        assert said["type"] == "Warning"
+        assert "HTTP 500" in said["message"]
+        assert world.metric(FAILED_METRIC) == retried + 3
+
+        await world.after(15 * 60)
+        failed = await world.call()
+        assert (failed["id"], failed["state"], failed["reason"]) == (call["id"], "Failed", "Unreachable")
+        assert failed["error"] == "agent kagent/agent: HTTP 500: the server failed"
+        assert len(await world.audit("AgentCallFailed")) == 1
+        assert world.agents.runs == []
+
+    play(story)
+
+
+def test_three_failures_without_redelivery_fail_for_good_and_do_not_mute_the_next_signal() -> None:
+    async def story(world: World) -> None:
         web = await one_probe_failure(world, Fault(kind=FaultKind.ERROR, times=3))
         await world.after(10)
         assert world.agents.runs == []
@@ -53,11 +77,8 @@ def test_three_failures_are_shown_everywhere_and_do_not_mute_the_next_signal() -
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Failed", "Unreachable")
         assert call["error"] == "agent kagent/agent: HTTP 500: the server failed"
-        condition = await world.ready_condition()
-        assert (condition["status"], condition["reason"]) == ("False", "KagentAPIError")
         (said,) = await world.audit("AgentCallFailed")
         assert said["type"] == "Warning"
-        assert world.metric(FAILED_METRIC) == retried + 3
 
         await world.after(30)  # within a minute of the failure
         await world.says(*PROBE, of=web)
@@ -72,7 +93,7 @@ def test_three_failures_are_shown_everywhere_and_do_not_mute_the_next_signal() -
         assert run.call_id != call["id"]
         assert (await world.ready_condition())["status"] == "True"
 
-    play(story)
+    play(story, environ={"KHOOK_REDELIVER_FOR": "0s"})
 
 
 def test_an_unknown_agent_is_asked_once_and_named() -> None:
@@ -89,19 +110,22 @@ def test_an_unknown_agent_is_asked_once_and_named() -> None:
     play(story)
 
 
-def test_a_refused_key_is_no_reason_to_try_again_at_once() -> None:
+def test_a_refused_key_is_tried_again_after_five_minutes_and_not_at_once() -> None:
     async def story(world: World) -> None:
         world.agents.change_key("another-key")
-        web = await one_probe_failure(world)
+        await one_probe_failure(world)
         await world.after(20)
         assert ends(world) == ["401"]
         call = await world.call()
-        assert (call["state"], call["reason"]) == ("Failed", "Unauthorized")
+        assert (call["state"], call["reason"]) == ("Pending", "Parked")
         assert (await world.ready_condition())["reason"] == "KagentAPIError"
         world.agents.change_key("a-key-nobody-may-see")
-        await world.after(60)
-        await world.says(*PROBE, of=web)
+        await world.after(270)
+        assert ends(world) == ["401"]
         await world.called(1)
+        assert ends(world) == ["401", "200"]
+        assert (await world.call())["id"] == call["id"]
+        assert (await world.ready_condition())["status"] == "True"
 
     play(story)
 

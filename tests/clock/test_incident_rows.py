@@ -186,6 +186,20 @@ def test_a_state_that_lasts_is_told_again_one_cooldown_after_a_call_that_nobody_
         await world.after(20 * MINUTE_S)
         assert len(world.agents.runs) == 1
 
+    play(story, environ={"KHOOK_REDELIVER_FOR": "0s"})
+
+
+def test_a_state_that_lasts_while_its_call_is_parked_is_told_once() -> None:
+    async def story(world: World) -> None:
+        world.agents.change_key("another-key")
+        await world.begin(entry("pod-pending", cooldown="1m"))
+        await world.cluster.pod(pod("big-1", namespace="shop"), unschedulable(now=world.now()))
+        await world.after(4 * MINUTE_S)
+        assert [attempt.end for attempt in world.agents.attempts] == ["401"]
+        world.agents.change_key("a-key-nobody-may-see")
+        await world.after(20 * MINUTE_S)
+        assert [attempt.end for attempt in world.agents.attempts] == ["401", "200"]
+
     play(story)
 
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 from support.cluster import MERGE_PATCH
-from support.objects import Json, crash_looping, entry, hook, rfc3339, unschedulable
+from support.objects import Json, crash_looping, entry, hook, unschedulable
 from support.world import World, play
 
 from khook.sandbox.api_routes import ApiCall
-from khook.sandbox.kagent import Fault, FaultKind
+from khook.sandbox.kagent import Behaviour, Fault, FaultKind, Speaks
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
 
@@ -210,7 +210,27 @@ def test_a_killed_workers_namespaces_come_back_in_its_slot_and_the_others_go_on(
     play(story)
 
 
-def test_a_run_that_another_protocol_has_to_follow_is_not_sent_again() -> None:
+def test_a_run_is_followed_by_the_protocol_of_its_claim_whatever_is_spoken_now() -> None:
+    """khook is told to speak `execute` at its next start; the run was begun by `a2a`."""
+
+    async def story(world: World) -> None:
+        await world.begin(entry("probe-failed"))
+        await world.says(*PROBE, of=await world.well())
+        await world.until(lambda: len(world.agents.runs) == 1)
+        await world.after(1)
+        assert (await world.call())["state"] == "Accepted"
+        await world.stop()
+        world._environ["KAGENT_PROTOCOL"] = "execute"
+        await world.restart()
+        await world.after(60)
+        assert len(world.agents.attempts) == 1
+        call = await world.call()
+        assert (call["state"], call["result"]) == ("Completed", "looking into it")
+
+    play(story, speaks=Speaks.BOTH, behaviour=Behaviour(run_s=30))
+
+
+def test_a_run_that_kagent_does_not_know_is_lost_and_not_sent_again() -> None:
     async def story(world: World) -> None:
         await world.begin(entry("probe-failed"))
         await world.says(*PROBE, of=await world.well())
@@ -219,7 +239,6 @@ def test_a_run_that_another_protocol_has_to_follow_is_not_sent_again() -> None:
         (row,) = await world.rows()
         call = {name: value for name, value in row["call"].items() if name != "endedTime"}
         row["call"] = call | {"state": "Accepted", "taskId": "task-1", "protocol": "a2a"}
-        row["facts"] = {"pod": "web-1", "time": rfc3339(world.now()), "reason": "Unhealthy", "message": "it failed"}
         path = "/apis/kagent.dev/v1alpha2/namespaces/shop/hooks/h/status"
         await world.cluster.request("PATCH", path, {"status": {"activeEvents": [row]}}, headers=MERGE_PATCH)
         await world.restart()
@@ -228,9 +247,9 @@ def test_a_run_that_another_protocol_has_to_follow_is_not_sent_again() -> None:
         call = await world.call()
         assert (call["state"], call["reason"]) == ("Failed", "RunLost")
         (said,) = await world.audit("AgentCallFailed")
-        assert "cannot be followed" in said["message"]
+        assert "RunLost" in said["message"]
 
-    play(story)
+    play(story, speaks=Speaks.A2A)
 
 
 def test_an_incident_of_a_node_whose_clock_starts_in_1970_is_remembered() -> None:

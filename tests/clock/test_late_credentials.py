@@ -19,7 +19,7 @@ def agent_access(world: World) -> Any:
     return world.supervisor.ready()[1]["agentAccess"]
 
 
-def test_a_key_that_comes_late_is_used_for_the_next_signal_without_a_restart(tmp_path: Path) -> None:
+def test_a_call_without_a_key_is_parked_and_delivered_when_the_key_comes(tmp_path: Path) -> None:
     volume = SecretVolume(tmp_path)
 
     async def story(world: World) -> None:
@@ -29,7 +29,7 @@ def test_a_key_that_comes_late_is_used_for_the_next_signal_without_a_restart(tmp
         await world.after(10)
         assert world.agents.attempts == []
         call = await world.call()
-        assert (call["state"], call["reason"]) == ("Failed", "Unauthorized")
+        assert (call["state"], call["reason"]) == ("Pending", "Parked")
         condition = await world.ready_condition()
         assert (condition["status"], condition["reason"]) == ("False", "KagentAPIError")
         assert CREATE in condition["message"]
@@ -37,10 +37,11 @@ def test_a_key_that_comes_late_is_used_for_the_next_signal_without_a_restart(tmp
         assert agent_access(world) == {"key": False, "needed": True, "command": CREATE}
 
         volume.write(api_key=KEY)
-        await world.after(55)
+        written = world.now()
+        (run,) = await world.called(1)
+        assert run.call_id == call["id"]
+        assert (run.time - written).total_seconds() < 5
         assert agent_access(world) == {"key": True}
-        await world.says(*PROBE, of=web)
-        await world.called(1)
         assert (await world.ready_condition())["status"] == "True"
         assert world.restarts() == 0
 

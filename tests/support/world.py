@@ -24,7 +24,7 @@ from khook.kube.credentials import Credentials
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.exchange import Service
 from khook.sandbox.http import InMemoryTransport, InMemoryTransports
-from khook.sandbox.kagent import Kagent, Run
+from khook.sandbox.kagent import Behaviour, Kagent, Run, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.virtual_time import START, VirtualClock, run
@@ -83,13 +83,22 @@ class Processes:
 class World:
     """`cluster` is what users and kubelets do, `agents` what was called, `supervisor` khook itself."""
 
-    def __init__(self, *, environ: dict[str, str], hook_crd: Json, seed: int, skew: timedelta) -> None:
+    def __init__(
+        self,
+        *,
+        environ: dict[str, str],
+        hook_crd: Json,
+        seed: int,
+        skew: timedelta,
+        speaks: Speaks,
+        behaviour: Behaviour | None,
+    ) -> None:
         self.clock = VirtualClock()
         self._khooks_clock = VirtualClock(skew=skew)
         self._chance = random.Random(seed)
         self.store = Store(randomness=random.Random(seed), now=self.clock.now())
         self.api = ApiServer(self.store, clock=self.clock)
-        self.agents = Kagent(api_key=KEY)
+        self.agents = Kagent(api_key=KEY, speaks=speaks, behaviour=behaviour)
         services: dict[str, Service] = {API: self.api, AGENTS: KagentService(self.agents, clock=self.clock)}
         self.transports = InMemoryTransports(services)
         self.http = httpx.AsyncClient(transport=InMemoryTransport(services), base_url=API)
@@ -98,7 +107,7 @@ class World:
         self._environ = {
             "KAGENT_BASE_URL": AGENTS,
             "KAGENT_API_KEY": KEY,
-            "KAGENT_PROTOCOL": "execute",
+            "KAGENT_PROTOCOL": "execute" if speaks is Speaks.EXECUTE else "auto",
             "KHOOK_WORKERS": "2",
         } | environ
         self.credentials: Credentials | KhookError = Credentials(server=API)
@@ -285,14 +294,24 @@ def play(
     start: datetime = START,
     seed: int = 1,
     skew: timedelta = timedelta(0),
+    speaks: Speaks = Speaks.EXECUTE,
+    behaviour: Behaviour | None = None,
 ) -> None:
     """Run a story in a world of its own; khook is stopped at its end and must stop cleanly.
 
-    `skew`: how far khook's wall clock is ahead of everybody else's.
+    `skew`: how far khook's wall clock is ahead of everybody else's. `speaks` and `behaviour`: what kind of kagent it
+    has; one that speaks `execute` alone is told to khook, any other is found out.
     """
 
     async def life() -> None:
-        world = World(environ=environ or {}, hook_crd=hook_crd or crd(), seed=seed, skew=skew)
+        world = World(
+            environ=environ or {},
+            hook_crd=hook_crd or crd(),
+            seed=seed,
+            skew=skew,
+            speaks=speaks,
+            behaviour=behaviour,
+        )
         await world.prepare()
         await story(world)
         await world.stop()

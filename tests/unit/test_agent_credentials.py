@@ -316,7 +316,7 @@ def test_execute_sends_nothing_without_a_key_and_says_what_gives_one() -> None:
         assert outcome.error == f"no API key yet: {CREATE}"
         assert seen == []
         protocol.replace_key("late-key")
-        assert (await protocol.call(request, Progress())).kind is OutcomeKind.ACCEPTED
+        assert (await protocol.call(request, Progress())).kind is OutcomeKind.COMPLETED
         assert [one.headers["authorization"] for one in seen] == ["Bearer late-key"]
 
     run(story())

@@ -299,17 +299,19 @@ def test_execute_cannot_be_asked_and_has_no_run_to_follow() -> None:
     assert polled.kind is OutcomeKind.RUN_LOST
 
 
-def test_a_replaced_key_is_what_the_next_request_carries() -> None:
-    async def main() -> list[str | None]:
+def test_a_replaced_key_is_what_the_next_request_carries_and_without_one_nothing_is_sent() -> None:
+    async def main() -> tuple[list[str | None], Outcome]:
         transport = Scripted(status(200))
         protocol = ExecuteProtocol(base_url="http://a", api_key=KEY, transport=transport, clock=VirtualClock())
         for key in ("new", ""):
             await protocol.call(REQUEST, Progress())
             protocol.replace_key(key)
-        await protocol.call(REQUEST, Progress())
-        return [sent.headers.get("authorization") for sent in transport.seen]
+        outcome = await protocol.call(REQUEST, Progress())
+        return [sent.headers.get("authorization") for sent in transport.seen], outcome
 
-    assert run(main()) == [f"Bearer {KEY}", "Bearer new", None]
+    sent, outcome = run(main())
+    assert sent == [f"Bearer {KEY}", "Bearer new"]
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.UNAUTHORIZED, OutcomeReason.BAD_KEY)
 
 
 # --- real sockets -----------------------------------------------------------------------------------------------
