@@ -1,8 +1,9 @@
 """`khook demo`: the whole system on an embedded cluster, and an honest count of what it did.
 
-It serves an API server and agents on loopback ports, starts the real `khook run` with two workers against them, lets
-the story's pods fail, kills a worker half-way, stops khook as a cluster would, and sets the agents' own record
-against the story. Whatever happens, Ctrl-C included, everything it started is stopped and removed.
+It serves an API server and a kagent on loopback ports, starts the real `khook run` with two workers against them, lets
+the story's pods fail, kills a worker half-way, takes an agent away for a while, stops khook as a cluster would, and
+sets the agents' own record against the story. Whatever happens, Ctrl-C included, everything it started is stopped and
+removed.
 """
 
 import asyncio
@@ -25,13 +26,14 @@ import orjson
 from rich.console import Console
 
 from khook.api.crd import crd
+from khook.cli.demo_calls import Calls
 from khook.cli.demo_log import LogFile, worker_pids
 from khook.cli.demo_view import Ending, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.demo_story import AGENTS, DEMO
 from khook.sandbox.http import serve
-from khook.sandbox.kagent import Kagent
+from khook.sandbox.kagent import Behaviour, Fault, FaultKind, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.story import Expected, Moment, Step, Story, compare, expected, writes
@@ -39,14 +41,18 @@ from khook.seams import Clock, SystemClock
 
 WORKERS: Final = 2
 READY_WITHIN_S: Final = 30.0
-# A call that waits for its second attempt takes 2 s, a dead worker's namespaces well below one.
-SETTLED_WITHIN_S: Final = 15.0
+# A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
+SETTLED_WITHIN_S: Final = 50.0
 # After the last expected call: time for one that should not come.
 QUIET_S: Final = 1.5
 DRAIN_S: Final = 5
 STOP_WITHIN_S: Final = DRAIN_S + 10.0
 API_TIMEOUT_S: Final = 10.0
 TICK_S: Final = 0.2
+# An agent takes seconds to minutes; here there is an audience.
+KAGENT: Final = Behaviour(run_s=1.5, said="Found it; the fix is in the runbook.")
+# Between the attempts of a delivery, for the same reason.
+RETRY_BACKOFF: Final = "250ms"
 INTERRUPTED: Final = 130
 """128 + SIGINT, as a shell has it."""
 
@@ -72,6 +78,7 @@ class _Stage:
     """Of the embedded API server."""
     log: LogFile
     clock: Clock
+    calls: Calls = field(default_factory=Calls)
     started_at: float = 0.0
     khook: asyncio.subprocess.Process | None = None
     uids: dict[str, str] = field(default_factory=dict)
@@ -136,10 +143,14 @@ class _Demo:
         await _start_khook(stage)
         await _ready(stage)
         stage.started_at = stage.clock.monotonic()
-        async with _beside(self._tell(stage)) as telling, _beside(self._kill_half_way(stage)) as killing:
-            while not (telling.done() and killing.done()):
+        async with (
+            _beside(self._tell(stage)) as telling,
+            _beside(self._kill_half_way(stage)) as killing,
+            _beside(self._take_agent_away(stage)) as outage,
+        ):
+            while not (telling.done() and killing.done() and outage.done()):
                 await _show(stage, view)
-                _raise_first(telling, killing)
+                _raise_first(telling, killing, outage)
             killed = killing.result()
         wanted = expected(self._story)
         await _settle(stage, view, wanted)
@@ -149,6 +160,8 @@ class _Demo:
             verdict=compare(wanted, stage.kagent.runs),
             incidents=len(wanted),
             calls=len(stage.kagent.runs),
+            parked=len(stage.calls.parked),
+            delivered=stage.calls.delivered(stage.kagent.runs),
             killed=killed,
             came_back=came_back,
             khook_exit=khook_exit,
@@ -157,12 +170,11 @@ class _Demo:
     async def _tell(self, stage: _Stage) -> None:
         start = stage.clock.now()
         for step in self._story.steps:
-            at_s = step.at_s * self._pace
-            await asyncio.sleep(max(0.0, at_s - stage.at_s()))
+            at_s = await self._until(stage, step.at_s)
             await _apply(stage, step, Moment(now=start + timedelta(seconds=at_s), uids=stage.uids))
 
     async def _kill_half_way(self, stage: _Stage) -> str:
-        await asyncio.sleep(max(0.0, self._story.kill_at_s * self._pace - stage.at_s()))
+        await self._until(stage, self._story.kill_at_s)
         told = stage.log.follow()
         slot = told.busiest()
         if stage.khook is None or slot is None or told.pids[slot] not in worker_pids(stage.khook.pid):
@@ -172,11 +184,26 @@ class _Demo:
         stage.words.append(f"worker {slot} (pid {told.pids[slot]}) is killed with SIGKILL")
         return slot
 
+    async def _take_agent_away(self, stage: _Stage) -> None:
+        outage = self._story.outage
+        await self._until(stage, outage.from_s)
+        stage.kagent.set_faults(outage.agent, [Fault(kind=FaultKind.UNAVAILABLE, on=None)])
+        stage.words.append(f"agent {outage.agent} is unreachable")
+        await self._until(stage, outage.until_s)
+        stage.kagent.set_faults(outage.agent, [])
+        stage.words.append(f"agent {outage.agent} is back: its parked calls go 30 s after its breaker opened")
+
+    async def _until(self, stage: _Stage, at_s: float) -> float:
+        """Wait for a time of the story; when that is on our watch."""
+        at_s *= self._pace
+        await asyncio.sleep(max(0.0, at_s - stage.at_s()))
+        return at_s
+
 
 async def _settle(stage: _Stage, view: View, wanted: Sequence[Expected]) -> None:
-    """Until every expected call was made and a quiet while has passed, or patience ends: the record will tell."""
+    """Until every call was made and answered and a quiet while has passed, or patience ends: the record will tell."""
     give_up_at = stage.clock.monotonic() + SETTLED_WITHIN_S
-    while compare(wanted, stage.kagent.runs).lost and stage.clock.monotonic() < give_up_at:
+    while (compare(wanted, stage.kagent.runs).lost or stage.calls.under_way) and stage.clock.monotonic() < give_up_at:
         await _show(stage, view)
     quiet_at = stage.clock.monotonic() + QUIET_S
     while stage.clock.monotonic() < quiet_at:
@@ -191,12 +218,15 @@ async def _show(stage: _Stage, view: View) -> None:
         stage.dead = ""
     answer = await stage.client.get("/apis/kagent.dev/v1alpha2/hooks")
     _check(answer, "a list of Hooks")
+    hooks = answer.json()["items"]
+    stage.calls.read(hooks)
     view.show(
         Scene(
             at_s=stage.at_s(),
             words=tuple(stage.words),
             told=told,
-            hooks=answer.json()["items"],
+            hooks=hooks,
+            calls=stage.calls,
             runs=tuple(stage.kagent.runs),
             dead=stage.dead,
         )
@@ -241,7 +271,7 @@ async def _staged() -> AsyncIterator[_Stage]:
     token, api_key = secrets.token_hex(16), secrets.token_hex(16)
     api = ApiServer(Store(randomness=random.SystemRandom(), now=clock.now()), clock=clock)
     api.tokens = frozenset({token})
-    kagent = Kagent(api_key=api_key, agents=AGENTS)
+    kagent = Kagent(api_key=api_key, agents=AGENTS, speaks=Speaks.A2A, behaviour=KAGENT)
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="khook-demo-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -317,7 +347,7 @@ async def _start_khook(stage: _Stage) -> None:
         "KUBECONFIG": str(stage.kubeconfig),
         "KAGENT_BASE_URL": stage.agents_url,
         "KAGENT_API_KEY": stage.api_key,
-        "KAGENT_PROTOCOL": "execute",
+        "KAGENT_RETRY_BACKOFF": RETRY_BACKOFF,
         "KHOOK_WORKERS": str(WORKERS),
         "KHOOK_DRAIN": f"{DRAIN_S}s",
         "METRICS_PORT": "0",

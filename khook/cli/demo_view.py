@@ -1,10 +1,10 @@
 """What `khook demo` shows: a live table on a terminal, plain lines in a pipe, and the summary at its end.
 
 All of it is made from a `Scene`: the log's account of workers, the incidents in the Hooks' status, the calls in the
-agents' record. The summary is computed from that record against the story and from nothing else.
+agents' record. What was lost or repeated is computed from that record against the story and from nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from khook.cli.demo_calls import Calls, rows_of
 from khook.cli.demo_log import Told
 from khook.errors import EXIT_OK, EXIT_UNEXPECTED
 from khook.sandbox.kagent import Run
@@ -23,8 +24,8 @@ PROMPT_CHARS: Final = 160
 
 # Titles, heads and rules of three tables, and a row for each of two workers.
 OTHER_LINES: Final = 18
-# An incident takes one line, a call two.
-LINES_OF_BOTH: Final = 3
+# An incident takes one line, a call with its answer three.
+LINES_OF_BOTH: Final = 4
 MIN_ROWS: Final = 3
 ALL_ROWS: Final = 1_000
 
@@ -38,6 +39,8 @@ class Scene:
     """What has happened in the cluster so far, oldest first."""
     told: Told
     hooks: Sequence[Mapping[str, Any]]
+    calls: Calls
+    """What the Hooks' status has shown of their calls so far."""
     runs: Sequence[Run]
     dead: str
     """The slot whose worker was killed and is not back yet."""
@@ -50,6 +53,10 @@ class Ending:
     verdict: Verdict
     incidents: int
     calls: int
+    parked: int
+    """Calls that had to wait for their agent."""
+    delivered: int
+    """Of these, the ones that it has by now."""
     killed: str
     came_back: bool
     """The killed worker's slot was filled again."""
@@ -58,7 +65,7 @@ class Ending:
 
     @property
     def exit_code(self) -> int:
-        well = self.verdict.clean and self.came_back and self.khook_exit in (None, 0)
+        well = self.verdict.clean and self.parked == self.delivered and self.came_back and self.khook_exit in (None, 0)
         return EXIT_OK if well else EXIT_UNEXPECTED
 
 
@@ -69,11 +76,13 @@ def summary(ending: Ending) -> list[str]:
     lines = [
         f"incidents {ending.incidents}, calls {ending.calls}, "
         f"lost {len(verdict.lost)}, repeated {len(verdict.repeated)}",
+        f"calls parked {ending.parked}, delivered {ending.delivered}",
         f"worker {ending.killed} was killed with SIGKILL and {back}",
     ]
     lines += [f"LOST: {one}" for one in verdict.lost]
     lines += [f"REPEATED: {one}" for one in verdict.repeated]
     lines += [f"UNEXPECTED: {one}" for one in verdict.unexpected]
+    lines += [f"WRONG PROMPT: {one}" for one in verdict.misworded]
     if ending.khook_exit not in (None, 0):
         lines.append(f"khook run ended with exit code {ending.khook_exit}")
     return lines
@@ -86,8 +95,7 @@ class View:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._last: Scene | None = None
-        self._words_said = 0
-        self._calls_said = 0
+        self._said: set[str] = set()
 
     def __enter__(self) -> "View":
         if self._live:
@@ -109,18 +117,29 @@ class View:
             fitting = max(MIN_ROWS, (self._console.height - OTHER_LINES) // LINES_OF_BOTH)
             self._live.update(_drawn(scene, newest=fitting), refresh=True)
             return
-        for words in scene.words[self._words_said :]:
-            self.say(f"{scene.at_s:5.1f} s  {words}")
-        for run in scene.runs[self._calls_said :]:
-            self.say(f"{scene.at_s:5.1f} s  {_asked(run)}")
-        self._words_said, self._calls_said = len(scene.words), len(scene.runs)
+        for key, line in _told(scene):
+            if key not in self._said:
+                self._said.add(key)
+                self.say(f"{scene.at_s:5.1f} s  {line}")
 
 
-def _asked(run: Run) -> str:
-    what = run.context
-    return (
-        f'{run.agent} is asked about {what["namespace"]}/{what["resourceName"]} ({what["eventName"]}): "{_short(run)}"'
-    )
+def _told(scene: Scene) -> Iterator[tuple[str, str]]:
+    """Everything that has happened, each under a name of its own: the pods, then the calls from first to last."""
+    for number, words in enumerate(scene.words):
+        yield f"words {number}", words
+    for call_id, what in scene.calls.parked.items():
+        yield f"parked {call_id}", f"{what} is parked"
+    for number, run in enumerate(scene.runs):
+        after = ", after it was parked" if run.call_id in scene.calls.parked else ""
+        about = f"{_about(run)} ({run.context['eventName']}){after}"
+        yield f"run {number}", f'{run.agent} is asked about {about}: "{_short(run)}"'
+    for run in scene.runs:
+        if answer := scene.calls.answers.get(run.call_id):
+            yield f"answer {run.call_id}", f'{run.agent} answers about {_about(run)}: "{answer}"'
+
+
+def _about(run: Run) -> str:
+    return f"{run.context['namespace']}/{run.context['resourceName']}"
 
 
 def _short(run: Run) -> str:
@@ -154,7 +173,7 @@ def _workers(scene: Scene) -> Table:
 
 def _incidents(scene: Scene, newest: int) -> Table:
     table = _table("incidents", "hook", "event type", "resource", "status", "signals", "agent", "call")
-    rows = [(hook["metadata"], row) for hook in scene.hooks for row in hook.get("status", {}).get("activeEvents", [])]
+    rows = ((hook["metadata"], row) for hook, row in rows_of(scene.hooks))
     for hook, row in sorted(rows, key=lambda one: str(one[1]["firstSeen"]))[-newest:]:
         call = row.get("call", {})
         table.add_row(
@@ -170,8 +189,8 @@ def _incidents(scene: Scene, newest: int) -> Table:
 
 
 def _calls(scene: Scene, newest: int) -> Table:
-    table = _table("calls", "agent", "about", "prompt")
+    table = _table("calls", "agent", "about", "prompt and answer")
     for run in scene.runs[-newest:]:
-        about = f"{run.context['namespace']}/{run.context['resourceName']}"
-        table.add_row(run.agent, about, escape(_short(run)))
+        answer = scene.calls.answers.get(run.call_id, "")
+        table.add_row(run.agent, _about(run), escape(_short(run) + (f" → {answer}" if answer else "")))
     return table

@@ -5,9 +5,10 @@ into requests and does no I/O. The shapes follow pkg/kubelet (events.go, kuberun
 recorders (core/v1 with `count`, events.k8s.io/v1 with `series`) and the scheduler's FailedScheduling.
 
 `expected` is computed from what the steps show and from the Hooks' entries, `compare` sets it against the record of
-the agents. Nothing here knows khook: a lost or repeated call cannot be explained away.
+the agents, prompts included. Nothing here knows khook: a lost or repeated call cannot be explained away.
 """
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,9 @@ from typing import Any, Final, Literal
 
 from khook.core.signal import EventType
 from khook.sandbox.kagent import Run
+
+AGENT_NAMESPACE: Final = "kagent"
+"""Where a bare `agentId` lives."""
 
 NODE: Final = "node-1"
 IMAGE: Final = "registry.example/app:1.4.2"
@@ -60,15 +64,27 @@ class Step:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Expected:
-    """One call that must be made once: (hook `namespace/name`, event type, pod, agentId as written)."""
+    """One call that must be made once: (hook `namespace/name`, event type, pod, agent `namespace/name`)."""
 
     hook: str
     event_type: str
     resource: str
     agent: str
+    opening: str = field(default="", compare=False)
+    """How its prompt begins: up to the first field that only the event fills in."""
 
     def __str__(self) -> str:
         return f"{self.hook} {self.event_type} {self.resource} -> {self.agent}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """An agent that nobody reaches for a while."""
+
+    agent: str
+    """`namespace/name`."""
+    from_s: float
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +93,7 @@ class Story:
     steps: tuple[Step, ...]
     kill_at_s: float
     """When the demo kills a worker: steps before and after it show incidents, new ones and old ones."""
+    outage: Outage
 
     @property
     def duration_s(self) -> float:
@@ -85,22 +102,32 @@ class Story:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`lost`: expected, never called. `repeated`: one entry for each call too many. `unexpected`: nobody's call."""
+    """`lost`: expected, never called. `repeated`: one entry for each call too many. `unexpected`: nobody's call.
+
+    `misworded`: one entry for each call whose prompt is not its entry's.
+    """
 
     lost: tuple[Expected, ...]
     repeated: tuple[Expected, ...]
     unexpected: tuple[Expected, ...]
+    misworded: tuple[Expected, ...] = ()
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.repeated or self.unexpected)
+        return not (self.lost or self.repeated or self.unexpected or self.misworded)
 
 
 def expected(story: Story) -> list[Expected]:
     """Every incident that a step shows and a Hook's entry asks for, once for each such entry."""
     shown = {(step.namespace, step.shows.value, step.pod) for step in story.steps if step.shows}
     return sorted(
-        Expected(_name_of(hook), entry["eventType"], pod, entry["agentId"])
+        Expected(
+            _name_of(hook),
+            entry["eventType"],
+            pod,
+            qualified(entry["agentId"]),
+            opening(entry["prompt"], namespace=namespace, pod=pod, event_type=event_type),
+        )
         for hook in story.hooks
         for entry in hook["spec"]["eventConfigurations"]
         for namespace, event_type, pod in shown
@@ -108,19 +135,38 @@ def expected(story: Story) -> list[Expected]:
     )
 
 
+def qualified(agent: str) -> str:
+    """`namespace/name`: as kagent's own protocol names an agent that a Hook names with or without a namespace."""
+    return agent if "/" in agent else f"{AGENT_NAMESPACE}/{agent}"
+
+
+def opening(prompt: str, *, namespace: str, pod: str, event_type: str) -> str:
+    """The beginning of an entry's prompt as an agent must receive it."""
+    known = {"{{.ResourceName}}": pod, "{{.Namespace}}": namespace, "{{.EventType}}": event_type}
+    for written, value in known.items():
+        prompt = prompt.replace(written, value)
+    return re.split(r"\{\{", prompt, maxsplit=1)[0]
+
+
 def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
-    """The agents' own record against the story. A run names no Hook, so it is found by its namespace."""
+    """The agents' own record, of either protocol, against the story. A run's Hook is found by its namespace."""
     hooks = {one.hook.split("/")[0]: one.hook for one in wanted}
+    openings = {one: one.opening for one in wanted}
     made: Counter[Expected] = Counter()
+    misworded: list[Expected] = []
     for run in runs:
         context = run.context
         hook = hooks.get(context["namespace"], f"{context['namespace']}/?")
-        made[Expected(hook, context["eventName"], context["resourceName"], run.agent)] += 1
+        one = Expected(hook, context["eventName"], context["resourceName"], qualified(run.agent))
+        made[one] += 1
+        if "{{" in run.prompt or not run.prompt.startswith(openings.get(one, "")):
+            misworded.append(one)
     known = set(wanted)
     return Verdict(
         lost=tuple(sorted(known - set(made))),
         repeated=tuple(sorted(one for one, times in made.items() if one in known for _ in range(times - 1))),
         unexpected=tuple(sorted(one for one, times in made.items() if one not in known for _ in range(times))),
+        misworded=tuple(sorted(misworded)),
     )
 
 

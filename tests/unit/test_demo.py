@@ -1,17 +1,21 @@
 """`khook demo`'s own parts: a summary that cannot hide a lost or doubled call, and a kill that hits only a worker."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from rich.console import Console
 
 from khook.cli.demo import environment
+from khook.cli.demo_calls import Calls
 from khook.cli.demo_log import LogFile, Told, worker_pids
 from khook.cli.demo_view import Ending, Scene, View, summary
 from khook.sandbox.demo_story import DEMO
-from khook.sandbox.kagent import Kagent, Run
+from khook.sandbox.exchange import Request
+from khook.sandbox.kagent import Kagent, Run, Speaks
 from khook.sandbox.story import Expected, compare, expected
 from khook.seams import SystemClock
 
@@ -19,31 +23,38 @@ WANTED = expected(DEMO)
 
 
 def record(*asked: Expected) -> list[Run]:
-    """As the embedded agents keep it: each call goes through the server."""
-    kagent = Kagent(api_key="key")
+    """As kagent keeps it: each call goes through the server."""
+    kagent = Kagent(api_key="", speaks=Speaks.A2A)
+
+    def post(path: str, body: object) -> None:
+        request = Request(method="POST", path=path, query={}, headers={}, body=orjson.dumps(body))
+        assert kagent.a2a(request, now=SystemClock().now()).status in (200, 201)
+
     for number, one in enumerate(asked):
-        context = {
-            "eventName": one.event_type,
-            "eventTime": "2024-01-15T10:30:00Z",
-            "resourceName": one.resource,
-            "namespace": one.hook.split("/")[0],
-            "eventMessage": "",
+        name = f"{one.event_type} {one.resource}"
+        post("/api/sessions", {"agent_ref": one.agent, "id": f"call-{number}", "name": name})
+        message = {
+            "kind": "message",
+            "role": "user",
+            "messageId": f"message-{number}",
+            "contextId": f"call-{number}",
+            "parts": [{"kind": "text", "text": f"{one.opening}Look."}],
+            "metadata": {"kagent.dev/hook": one.hook, "kagent.dev/eventType": one.event_type},
         }
-        kagent.execute(
-            agent=one.agent,
-            authorization="Bearer key",
-            call_id=f"call-{number}",
-            body=orjson.dumps({"agentId": one.agent, "prompt": "Look.", "context": context}),
-            now=SystemClock().now(),
-        )
+        params = {"message": message, "configuration": {"blocking": False}}
+        post(f"/api/a2a/{one.agent}/", {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": params})
     return kagent.runs
 
 
-def ending(runs: list[Run], *, came_back: bool = True, khook_exit: int | None = 0) -> Ending:
+def ending(
+    runs: list[Run], *, came_back: bool = True, khook_exit: int | None = 0, parked: int = 2, delivered: int = 2
+) -> Ending:
     return Ending(
         verdict=compare(WANTED, runs),
         incidents=len(WANTED),
         calls=len(runs),
+        parked=parked,
+        delivered=delivered,
         killed="w1",
         came_back=came_back,
         khook_exit=khook_exit,
@@ -55,6 +66,7 @@ def test_a_clean_record_ends_well() -> None:
     assert end.exit_code == 0
     assert summary(end) == [
         "incidents 9, calls 9, lost 0, repeated 0",
+        "calls parked 2, delivered 2",
         "worker w1 was killed with SIGKILL and came back",
     ]
     assert ending(record(*WANTED), khook_exit=None).exit_code == 0
@@ -66,13 +78,25 @@ def test_the_summary_names_the_dropped_call_and_the_doubled_one() -> None:
     lines = summary(end)
     assert end.exit_code == 1
     assert lines[0] == "incidents 9, calls 9, lost 1, repeated 1"
-    assert lines[2:] == [f"LOST: {dropped}", f"REPEATED: {doubled}"]
+    assert lines[3:] == [f"LOST: {dropped}", f"REPEATED: {doubled}"]
 
 
 def test_a_call_for_no_incident_fails_the_demo() -> None:
-    stray = Expected("shop/storefront", "pod-pending", "web-1", "capacity-planner")
+    stray = Expected("shop/storefront", "pod-pending", "web-1", "kagent/capacity-planner")
     end = ending(record(*WANTED, stray))
     assert (end.exit_code, summary(end)[-1]) == (1, f"UNEXPECTED: {stray}")
+
+
+def test_a_parked_call_that_no_agent_got_fails_the_demo() -> None:
+    end = ending(record(*WANTED), delivered=1)
+    assert (end.exit_code, summary(end)[1]) == (1, "calls parked 2, delivered 1")
+
+
+def test_a_prompt_that_is_not_the_entrys_fails_the_demo() -> None:
+    runs = record(*WANTED)
+    runs[2] = replace(runs[2], prompt="Something else.")
+    end = ending(runs)
+    assert (end.exit_code, summary(end)[3:]) == (1, [f"WRONG PROMPT: {WANTED[2]}"])
 
 
 @pytest.mark.parametrize(
@@ -160,10 +184,10 @@ def test_settings_of_another_khook_do_not_reach_ours() -> None:
     assert environment({"KUBECONFIG": "ours"}, inherited) == {"PATH": "/bin", "KUBECONFIG": "ours"}
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------
+# --- what the Hooks' status tells -----------------------------------------------------------------------------------
 
 
-def scene(*words: str, runs: list[Run]) -> Scene:
+def hook_with(**call: str) -> dict[str, Any]:
     row = {
         "eventType": "oom-kill",
         "resourceName": "cart-1",
@@ -171,14 +195,37 @@ def scene(*words: str, runs: list[Run]) -> Scene:
         "status": "firing",
         "count": 3,
         "agent": "kagent/capacity-planner",
-        "call": {"state": "Completed"},
+        "call": {"id": "call-0", **call},
     }
-    hook = {"metadata": {"namespace": "shop", "name": "storefront"}, "status": {"activeEvents": [row]}}
-    bare = {"metadata": {"namespace": "search", "name": "latency"}}
-    told = Told()
+    return {"metadata": {"namespace": "shop", "name": "storefront"}, "status": {"activeEvents": [row]}}
+
+
+BARE = {"metadata": {"namespace": "search", "name": "latency"}}
+
+
+def test_a_call_counts_as_parked_once_seen_so_and_as_delivered_once_an_agent_has_it() -> None:
+    calls, runs = Calls(), record(WANTED[6])
+    calls.read([hook_with(state="Pending", reason="Queued"), BARE])
+    assert (calls.parked, calls.under_way) == ({}, 1)
+    for _ in range(2):
+        calls.read([hook_with(state="Pending", reason="Parked"), BARE])
+        assert calls.parked == {"call-0": "the call of kagent/capacity-planner about shop/cart-1 (oom-kill)"}
+    assert (calls.delivered([]), calls.delivered(runs)) == (0, 1)
+    calls.read([hook_with(state="Completed", result="Done.")])
+    assert (len(calls.parked), calls.under_way, calls.answers) == (1, 0, {"call-0": "Done."})
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------
+
+
+def scene(*words: str, runs: list[Run], **call: str) -> Scene:
+    hooks = [hook_with(**call or {"state": "Calling"}), BARE]
+    told, calls = Told(), Calls()
     for line in LINES:
         told.read(line)
-    return Scene(at_s=4.25, words=words, told=told, hooks=[hook, bare], runs=runs, dead="w1")
+    calls.read([hook_with(state="Pending", reason="Parked")])
+    calls.read(hooks)
+    return Scene(at_s=4.25, words=words, told=told, hooks=hooks, calls=calls, runs=runs, dead="w1")
 
 
 def shown(*, terminal: bool, scenes: list[Scene]) -> str:
@@ -192,15 +239,27 @@ def shown(*, terminal: bool, scenes: list[Scene]) -> str:
 
 def test_a_pipe_gets_each_line_once() -> None:
     runs = record(WANTED[6])
-    text = shown(terminal=False, scenes=[scene("a [b]", runs=[]), scene("a [b]", "c", runs=runs)])
-    assert text.splitlines() == [
+    scenes = [
+        scene("a [b]", runs=[]),
+        scene("a [b]", "c", runs=runs),
+        scene("a [b]", "c", runs=runs, state="Completed", result="Done."),
+    ]
+    assert shown(terminal=False, scenes=scenes).splitlines() == [
         "  4.2 s  a [b]",
+        "  4.2 s  the call of kagent/capacity-planner about shop/cart-1 (oom-kill) is parked",
         "  4.2 s  c",
-        '  4.2 s  capacity-planner is asked about shop/cart-1 (oom-kill): "Look."',
+        "  4.2 s  kagent/capacity-planner is asked about shop/cart-1 (oom-kill), after it was parked: "
+        '"OOM kill of cart-1 at Look."',
+        '  4.2 s  kagent/capacity-planner answers about shop/cart-1: "Done."',
     ]
 
 
-def test_a_terminal_sees_workers_incidents_and_calls() -> None:
-    text = shown(terminal=True, scenes=[scene("cart-1 is OOM-killed", runs=record(WANTED[6]))])
-    for part in ("cart-1 is OOM-killed", "payments search", "killed", "shop/storefront", "Completed", "Look."):
-        assert part in text
+def test_a_terminal_sees_workers_incidents_calls_and_answers() -> None:
+    runs = record(WANTED[6])
+    parked = scene("cart-1 is OOM-killed", runs=[], state="Pending", reason="Parked")
+    done = scene("cart-1 is OOM-killed", runs=runs, state="Completed", result="Done.")
+    before, after = (shown(terminal=True, scenes=[one]) for one in (parked, done))
+    for part in ("cart-1 is OOM-killed", "payments search", "killed", "shop/storefront", "Pending Parked"):
+        assert part in before
+    for part in ("Completed", "OOM kill of cart-1 at Look. → Done."):
+        assert part in after

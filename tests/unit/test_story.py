@@ -17,23 +17,23 @@ from khook.core.pods import PodFacts, observe
 from khook.core.signal import EventLine, EventType, PodLine, Signal
 from khook.sandbox.demo_story import AGENTS, DEMO
 from khook.sandbox.kagent import Run
-from khook.sandbox.story import Expected, Moment, Step, Verdict, Write, compare, expected, writes
+from khook.sandbox.story import Expected, Moment, Step, Verdict, Write, compare, expected, qualified, writes
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 WANTED = [
-    Expected("payments/month-end", "pod-pending", "invoice-1", "capacity-planner"),
-    Expected("payments/month-end", "pod-pending", "report-1", "capacity-planner"),
-    Expected("payments/month-end", "pod-restart", "ledger-1", "incident-responder"),
-    Expected("search/latency", "oom-kill", "index-1", "capacity-planner"),
-    Expected("search/latency", "probe-failed", "query-1", "incident-responder"),
-    Expected("search/latency", "probe-failed", "query-2", "incident-responder"),
-    Expected("shop/storefront", "oom-kill", "cart-1", "capacity-planner"),
-    Expected("shop/storefront", "pod-restart", "orders-1", "incident-responder"),
-    Expected("shop/storefront", "pod-restart", "web-1", "incident-responder"),
+    Expected("payments/month-end", "pod-pending", "invoice-1", "kagent/capacity-planner"),
+    Expected("payments/month-end", "pod-pending", "report-1", "kagent/capacity-planner"),
+    Expected("payments/month-end", "pod-restart", "ledger-1", "kagent/incident-responder"),
+    Expected("search/latency", "oom-kill", "index-1", "kagent/capacity-planner"),
+    Expected("search/latency", "probe-failed", "query-1", "kagent/incident-responder"),
+    Expected("search/latency", "probe-failed", "query-2", "kagent/incident-responder"),
+    Expected("shop/storefront", "oom-kill", "cart-1", "kagent/capacity-planner"),
+    Expected("shop/storefront", "pod-restart", "orders-1", "kagent/incident-responder"),
+    Expected("shop/storefront", "pod-restart", "web-1", "kagent/incident-responder"),
 ]
 
 
-def call(one: Expected, *, call_id: str = "c") -> Run:
+def call(one: Expected, *, call_id: str = "c", prompt: str | None = None) -> Run:
     context = {
         "eventName": one.event_type,
         "eventTime": "2024-01-15T10:30:00Z",
@@ -41,11 +41,41 @@ def call(one: Expected, *, call_id: str = "c") -> Run:
         "namespace": one.hook.split("/")[0],
         "eventMessage": "",
     }
-    return Run(agent=one.agent, call_id=call_id, prompt="p", context=context, time=NOW)
+    said = f"{one.opening} and so on" if prompt is None else prompt
+    return Run(agent=one.agent, call_id=call_id, prompt=said, context=context, time=NOW)
 
 
 def test_the_story_asks_for_these_calls_and_no_others() -> None:
     assert expected(DEMO) == WANTED
+
+
+def test_each_expected_call_knows_how_its_prompt_begins() -> None:
+    assert {(one.resource, one.opening) for one in expected(DEMO)} == {
+        ("web-1", "Pod web-1 in shop restarted at "),
+        ("orders-1", "Pod orders-1 in shop restarted at "),
+        ("cart-1", "OOM kill of cart-1 at "),
+        ("invoice-1", "invoice-1 cannot run ("),
+        ("report-1", "report-1 cannot run ("),
+        ("ledger-1", "ledger-1 restarted at "),
+        ("query-1", "probe-failed on query-1: "),
+        ("query-2", "probe-failed on query-2: "),
+        ("index-1", "The index of search/index-1 ran out of memory at "),
+    }
+
+
+@pytest.mark.parametrize("prompt", ["", "OOM kill of web-1 at 10:30", "OOM kill of cart-1 at {{.EventTime}}"])
+def test_a_call_with_another_prompt_than_its_entrys_is_named(prompt: str) -> None:
+    wanted = expected(DEMO)
+    (cart,) = [one for one in wanted if one.resource == "cart-1"]
+    runs = [call(one, prompt=prompt if one == cart else None) for one in wanted]
+    verdict = compare(wanted, runs)
+    assert verdict == Verdict(lost=(), repeated=(), unexpected=(), misworded=(cart,))
+    assert not verdict.clean
+
+
+def test_an_agent_without_a_namespace_is_the_one_in_kagents_own() -> None:
+    runs = [call(replace(one, agent=one.agent.removeprefix("kagent/"))) for one in WANTED]
+    assert compare(WANTED, runs).clean
 
 
 def test_a_record_with_each_call_once_is_clean() -> None:
@@ -63,7 +93,8 @@ def test_a_dropped_call_and_a_doubled_one_are_both_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"agent": "other"}, {"resource": "web-9"}, {"event_type": "oom-kill"}, {"hook": "shop/storefront"}]
+    "change",
+    [{"agent": "kagent/other"}, {"resource": "web-9"}, {"event_type": "oom-kill"}, {"hook": "shop/storefront"}],
 )
 def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, str]) -> None:
     stray = replace(WANTED[4], **change)
@@ -72,7 +103,7 @@ def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, str]) -> N
 
 
 def test_a_call_from_a_foreign_namespace_is_named() -> None:
-    stray = Expected("elsewhere/?", "pod-restart", "x", "incident-responder")
+    stray = Expected("elsewhere/?", "pod-restart", "x", "kagent/incident-responder")
     assert compare([], [call(stray)]).unexpected == (stray,)
 
 
@@ -102,9 +133,25 @@ def test_the_story_has_something_to_lose_on_both_sides_of_the_kill() -> None:
     assert [step.at_s for step in DEMO.steps] == sorted(step.at_s for step in DEMO.steps)
 
 
+def test_two_incidents_of_the_agent_that_is_away_open_long_before_it_is_back() -> None:
+    outage = DEMO.outage
+    firsts: dict[tuple[str, str, str], float] = {}
+    for step in DEMO.steps:
+        if step.shows:
+            firsts.setdefault((step.namespace, step.shows.value, step.pod), step.at_s)
+    away = [
+        one
+        for one in expected(DEMO)
+        if one.agent == outage.agent
+        and outage.from_s < firsts[one.hook.split("/")[0], one.event_type, one.resource] < outage.until_s - 5
+    ]
+    assert [one.resource for one in away] == ["invoice-1", "index-1"]
+    assert outage.from_s < DEMO.kill_at_s < outage.until_s
+
+
 def test_the_story_covers_every_event_type_and_both_agents_with_hooks_that_are_valid() -> None:
     assert {one.event_type for one in WANTED} == {event_type.value for event_type in EventType}
-    assert {one.agent for one in WANTED} == set(AGENTS)
+    assert {one.agent for one in WANTED} == {qualified(agent) for agent in AGENTS}
     for hook in DEMO.hooks:
         assert parse_entries(hook).problems == ()
 
