@@ -81,6 +81,9 @@ _ACTIVE_EVENTS: Final = Gauge(
 _API_CALLS: Final = Counter(
     "kagent_hook_api_calls_total", "Requests to kagent, by how they ended.", ["protocol", "outcome"], registry=_REGISTRY
 )
+_CALLS_FAILED: Final = Counter(
+    "kagent_hook_calls_failed_total", "Calls that failed for good, by why.", ["reason"], registry=_REGISTRY
+)
 _API_CALL_DURATION: Final = Histogram(
     "kagent_hook_api_call_duration_seconds",
     "How long requests to kagent took.",
@@ -137,6 +140,10 @@ class _Calls:
         """One request to kagent was answered, or failed."""
         _API_CALLS.labels(protocol=protocol, outcome=outcome).inc()
         _API_CALL_DURATION.labels(protocol=protocol).observe(seconds)
+
+    def failed(self, reason: str) -> None:
+        """One call failed for good."""
+        _CALLS_FAILED.labels(reason=reason).inc()
 
 
 class _Watches:

@@ -55,6 +55,8 @@ class Stay:
     outcome: OutcomeKind = OutcomeKind.RETRY
     alive: bool = False
     """The agent's side is well: only time has to pass."""
+    at_least_s: float = 0.0
+    """The wait that its side asked for."""
 
 
 Ended = Outcome | Stay | None
@@ -136,7 +138,13 @@ class Attempts:
             self._lot.exhausted(agent, admission)
         elif ended.kind is OutcomeKind.NOT_FOUND:
             return ended
-        return Stay(reason=ParkReason.OUTAGE, error=ended.error, outcome=ended.kind, alive=not ended.outage)
+        return Stay(
+            reason=ParkReason.OUTAGE,
+            error=ended.error,
+            outcome=ended.kind,
+            alive=not ended.outage,
+            at_least_s=ended.retry_after_s or 0.0,
+        )
 
     def _wait_s(self, state: RetryCallState) -> float:
         ended = _last(state)
@@ -193,7 +201,7 @@ class Attempts:
             self._lot.abandoned(agent, admission)
             return Stay(reason=ParkReason.UNAUTHORIZED, error=why.error, outcome=OutcomeKind.UNAUTHORIZED, alive=True)
         self._lot.exhausted(agent, admission)
-        return Stay(reason=ParkReason.PROTOCOL, error=why.error)
+        return Stay(reason=ParkReason.PROTOCOL, error=why.error, at_least_s=why.retry_after_s or 0.0)
 
     async def _meant(self, job: Job, protocol: AgentProtocol, outcome: Outcome) -> Ended:
         """What a send's outcome means for the call."""

@@ -10,6 +10,10 @@ class CallCounters(Protocol):
         """One attempt was answered, or failed."""
         ...
 
+    def failed(self, reason: str) -> None:
+        """One call ended in failure, for good: `reason` out of a closed set."""
+        ...
+
 
 class EventCounters(Protocol):
     def judged(self, event_type: EventType, verdict: str) -> None:

@@ -82,6 +82,7 @@ class Delivery:
         self._clock = clock
         self._now = now
         self._log = log
+        self._counters = counters
         self._kagent = Kagent(access=access, connect=connect)
         self._lot = Lot(clock=clock, now=now)
         self._attempts = Attempts(
@@ -106,7 +107,8 @@ class Delivery:
     def access_changed(self, access: AgentAccess) -> None:
         """From the next send on, this key and this address; calls that wait for them go."""
         self.needs_key = False
-        self._kagent.access_changed(access)
+        if self._kagent.access_changed(access):
+            self._lot.address_changed()
         self._lot.key_changed()
 
     def breakers(self) -> dict[BreakerState, int]:
@@ -221,10 +223,20 @@ class Delivery:
         if until_time <= self._now():
             await self._give_up(job, FAILURES[stay.outcome], stay.error)
             return False
+        if job.table.suspended:
+            await self._shelve(job)
+            return False
         self._change(job, lambda row: rows.parked(row, reason=CallReason.PARKED))
         job.table.call_parked(job.key, stay.error)
         self._log.info("call parked", hook=job.table.ref.key, call_id=job.call_id, reason=stay.reason.value)
-        wake = await self._lot.wait(job, agent=row.agent, reason=stay.reason, until_time=until_time, alive=stay.alive)
+        wake = await self._lot.wait(
+            job,
+            agent=row.agent,
+            reason=stay.reason,
+            until_time=until_time,
+            alive=stay.alive,
+            at_least_s=stay.at_least_s,
+        )
         if wake is Wake.GO:
             return True
         reason = CallReason.PARK_FULL if wake is Wake.FULL else FAILURES[stay.outcome]
@@ -238,6 +250,14 @@ class Delivery:
             await self._settle(job, found)
         else:
             self._fail(job, reason, error)
+
+    async def _shelve(self, job: Job) -> None:
+        """Its Hook was suspended while it was tried: it is not tried again, unless an agent had it after all."""
+        found = await self._attempts.look(job)
+        if found is not None:
+            await self._settle(job, found)
+        else:
+            self._change(job, lambda row: rows.suspended(rows.parked(row, reason=CallReason.PARKED)))
 
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         match outcome.kind:
@@ -270,7 +290,8 @@ class Delivery:
             await asyncio.sleep(min(wait_s, left_s))
             protocol = self._kagent.named(call.protocol)
             if protocol is None:
-                break
+                self._run_failed(job, CallReason.RUN_LOST, "its protocol is not known here: it cannot be followed")
+                return
             seen = await self._kagent.ask(protocol.poll(_following(job, row, call), call.task_id))
             polls += 1
             wait_s = poll_wait_s(polls)
@@ -295,10 +316,12 @@ class Delivery:
         """The agent had it: the window holds, and the Hook says what became of the run."""
         self._change(job, lambda row: rows.failed(row, now=self._now(), reason=reason, error=error))
         job.table.run_ended(job.key, f"{reason}: {error}", warning=True)
+        self._counters.failed(reason.value)
 
     def _fail(self, job: Job, reason: CallReason, error: str) -> None:
         self._change(job, lambda row: rows.failed(row, now=self._now(), reason=reason, error=error))
         job.table.call_failed(job.key, reason, error)
+        self._counters.failed(reason.value)
 
     def _change(self, job: Job, change: Callable[[Row], Row]) -> None:
         job.table.update(job.key, job.call_id, change)

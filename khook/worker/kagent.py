@@ -51,16 +51,17 @@ class Kagent:
     async def ask(self, exchange: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self.begin(exchange))
 
-    def access_changed(self, access: AgentAccess) -> None:
-        """From the next exchange on, this key and this address."""
+    def access_changed(self, access: AgentAccess) -> bool:
+        """From the next exchange on, this key and this address. True: the address is another one."""
         before, self._access = self._access, access
         if access == msgspec.structs.replace(before, api_key=access.api_key):
             self._protocols.replace_key(access.api_key)
-            return
+            return False
         retired, self._protocols = self._protocols, self._connect(access)
         closing = asyncio.create_task(_close_after(retired, set(self._exchanges)))
         self._retired.add(closing)
         closing.add_done_callback(self._retired.discard)
+        return access.base_url != before.base_url
 
 
 async def _close_after(protocols: Protocols, exchanges: set[asyncio.Task[Any]]) -> None:

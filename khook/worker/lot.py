@@ -105,16 +105,24 @@ class Lot:
 
     # Waiting.
 
-    async def wait(self, job: Job, *, agent: str, reason: ParkReason, until_time: datetime, alive: bool) -> Wake:
-        """Park until it may go, or may wait no longer. `alive`: the agent is well, so only time has to pass."""
+    async def wait(
+        self, job: Job, *, agent: str, reason: ParkReason, until_time: datetime, alive: bool, at_least_s: float = 0.0
+    ) -> Wake:
+        """Park until it may go, or may wait no longer. `alive`: the agent is well, so only time has to pass.
+
+        `at_least_s`: the wait that the agent asked for.
+        """
         row = job.row
         assert row is not None, "a parked call has a row"
         assert row.call is not None, "a parked call has a row with it"
         job.wake.clear()
         job.admission = Admission.NO
-        if alive or reason is ParkReason.UNAUTHORIZED:
-            pause_s = KEY_AGAIN_S if reason is ParkReason.UNAUTHORIZED else AT_LEAST_S
-            self._not_before_at[job] = self._clock.monotonic() + pause_s
+        if reason is ParkReason.UNAUTHORIZED:
+            at_least_s = KEY_AGAIN_S
+        elif alive:
+            at_least_s = max(at_least_s, AT_LEAST_S)
+        if at_least_s > 0:
+            self._not_before_at[job] = self._clock.monotonic() + at_least_s
         parked = Parked(
             ticket=job,
             agent=agent,
@@ -127,12 +135,22 @@ class Lot:
         )
         if (pushed_out := self._parking.park(parked)) is not None:
             self._end(pushed_out, Wake.FULL)
+        wanted = False
         try:
             await job.wake.wait()
+            wanted = job.row is not None
         finally:
             self._parking.leave(job)
             self._not_before_at.pop(job, None)
-        return self._ends.pop(job, Wake.GO)
+            wake = self._ends.pop(job, Wake.GO)
+            if not wanted:
+                # Its Hook, or its entry, went in the very moment that it was let go: the next may be the probe.
+                self.abandoned(agent, job.admission)
+        return wake
+
+    def address_changed(self) -> None:
+        """What was learnt of agents was learnt of those behind the old address."""
+        self._breakers.clear()
 
     def key_changed(self) -> None:
         """Those that wait for a key may try the new one, those that wait for an address too."""

@@ -130,6 +130,7 @@ class WorkerWork:
         for task in self._tasks:
             task.cancel()
         self._gauge(Counter(), Counter())
+        self._gauge_delivery()
 
     async def _tick(self) -> None:
         while True:
