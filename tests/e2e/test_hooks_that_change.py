@@ -61,7 +61,7 @@ def test_each_entry_and_each_hook_calls_its_own_agent(khook: Installation) -> No
         await condition(cluster, namespace, "second", status="True")
         await fail(cluster, namespace, "web-1")
         runs = await khook.called(namespace, 3)
-        assert sorted(run.agent for run in runs) == ["one", "three", "two"]
+        assert sorted(run.agent for run in runs) == ["kagent/one", "kagent/three", "kagent/two"]
 
     in_a_namespace(khook, "agents", story)
 
@@ -75,12 +75,12 @@ def test_an_edit_a_suspension_and_a_deletion_are_obeyed_within_two_seconds(khook
         await cluster.patch_hook(namespace, "h", {"spec": {"eventConfigurations": [entry("pod-restart", "after")]}})
         await asyncio.sleep(SOON_S)
         await fail(cluster, namespace, "web-1")
-        assert {run.agent for run in await khook.called(namespace, 2)} == {"after", "witness"}
+        assert {run.agent for run in await khook.called(namespace, 2)} == {"kagent/after", "kagent/witness"}
 
         await cluster.patch_hook(namespace, "h", {"spec": {"suspend": True}})
         await asyncio.sleep(SOON_S)
         await fail(cluster, namespace, "web-2")
-        assert [run.agent for run in await khook.called(namespace, 3)][2:] == ["witness"]
+        assert [run.agent for run in await khook.called(namespace, 3)][2:] == ["kagent/witness"]
         async with asyncio.timeout(5):
             while "Suspended" not in {row.get("call", {}).get("reason") for row in await _rows(cluster, namespace)}:
                 await asyncio.sleep(0.05)
@@ -88,7 +88,7 @@ def test_an_edit_a_suspension_and_a_deletion_are_obeyed_within_two_seconds(khook
         await cluster.delete_hook(namespace, "h")
         await asyncio.sleep(SOON_S)
         await fail(cluster, namespace, "web-3")
-        assert [run.agent for run in await khook.called(namespace, 4)][3:] == ["witness"]
+        assert [run.agent for run in await khook.called(namespace, 4)][3:] == ["kagent/witness"]
 
     in_a_namespace(khook, "edits", story)
 
@@ -135,7 +135,7 @@ def test_a_broken_template_leaves_the_other_entries_working(khook: Installation)
         assert "spec.eventConfigurations[1].holdFor" in said["message"]
         assert "not supported in this version" in said["message"]
         await fail(cluster, namespace, "web-1")
-        assert [run.agent for run in await khook.called(namespace, 1)] == ["whole"]
+        assert [run.agent for run in await khook.called(namespace, 1)] == ["kagent/whole"]
 
     in_a_namespace(khook, "broken", story)
 

@@ -1,4 +1,7 @@
-"""How `khook run` is told where things are: the Go controller's names, a service account, and what is wrong with it."""
+"""How `khook run` is told where things are: the Go controller's names, a service account, and what is wrong with it.
+
+And which protocol to speak: the other modules leave that to kagent's answer, here it is `execute`.
+"""
 
 import asyncio
 import os
@@ -30,7 +33,12 @@ def test_the_go_controllers_names_of_settings_work(real_apiserver: RealApiServer
     agents = Agents()
     agents.start()
     agents.kagent.set_faults("agent", [Fault(kind=FaultKind.HANG)])
-    environ = {"KAGENT_BASE_URL": "", alias: agents.url, "KAGENT_API_TIMEOUT": "700ms"}
+    environ = {
+        "KAGENT_BASE_URL": "",
+        alias: agents.url,
+        "KAGENT_API_TIMEOUT": "700ms",
+        "KAGENT_PROTOCOL": "execute",
+    }
     kubeconfig = real_apiserver.write_kubeconfig(tmp_path / "kubeconfig")
     khook = KhookProcess(kubeconfig=kubeconfig, base_url=agents.url, api_key=KEY, environ=environ)
 
@@ -58,7 +66,9 @@ def test_the_go_controllers_names_of_settings_work(real_apiserver: RealApiServer
 
     try:
         asyncio.run(story())
-        assert len(agents.kagent.runs) == 1
+        (run,) = agents.kagent.runs
+        assert (run.protocol, run.agent) == ("execute", "agent")
+        assert run.context["eventMessage"] == "Back-off restarting failed container app"
     finally:
         agents.stop()
 

@@ -128,7 +128,7 @@ def test_fires_once_with_the_right_prompt(khook: Installation, name: str) -> Non
             await khook.called(namespace, 1)
             await witnessed(khook, cluster, namespace, calls=2)
         run = khook.agents.runs(namespace)[0]
-        assert run.agent == f"{kind}-agent"
+        assert run.agent == f"kagent/{kind}-agent"
         assert run.prompt.startswith(prompt.format(ns=namespace))
         assert run.context["eventName"] == kind
         assert run.context["resourceName"] == "web-1"
@@ -251,6 +251,6 @@ def test_an_init_container_that_is_oom_killed_fires(khook: Installation) -> None
             }
             await cluster.pod(body, status)
             runs = await khook.called(namespace, 1)
-            assert runs[0].agent == "oom-kill-agent"
+            assert runs[0].agent == "kagent/oom-kill-agent"
 
     asyncio.run(story())

@@ -18,7 +18,7 @@ import httpx
 
 from khook.api.crd import crd
 from khook.sandbox.http import serve
-from khook.sandbox.kagent import Kagent, Run
+from khook.sandbox.kagent import Behaviour, Kagent, Run, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.seams import SystemClock
 from support.cluster import Cluster
@@ -29,6 +29,8 @@ from support.real_apiserver import RealApiServer
 KEY: Final = "a-key-nobody-may-see"
 CALL_WITHIN_S: Final = 20.0
 POLL_S: Final = 0.02
+RUN_S: Final = 0.5
+"""How long an agent works: over at the first look."""
 _numbers = itertools.count(1)
 
 
@@ -37,10 +39,13 @@ def now() -> datetime:
 
 
 class Agents:
-    """The embedded agents behind a real socket, served by a thread."""
+    """The embedded agents behind a real socket, served by a thread: a kagent, with `execute` beside it.
+
+    What they were asked names them `namespace/name`; over `execute`, as the Hook does.
+    """
 
     def __init__(self) -> None:
-        self.kagent = Kagent(api_key=KEY)
+        self.kagent = Kagent(api_key=KEY, speaks=Speaks.BOTH, behaviour=Behaviour(run_s=RUN_S))
         self.url = ""
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()

@@ -29,7 +29,6 @@ class KhookProcess:
             "KUBECONFIG": str(kubeconfig),
             "KAGENT_BASE_URL": base_url,
             "KAGENT_API_KEY": api_key,
-            "KAGENT_PROTOCOL": "execute",
             "KHOOK_WORKERS": "2",
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",

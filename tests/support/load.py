@@ -81,7 +81,7 @@ class Incident:
     @property
     def key(self) -> Key:
         meta = self.pod["metadata"]
-        return meta["namespace"], f"{KINDS[self.kind][0]}-agent", meta["name"]
+        return meta["namespace"], f"kagent/{KINDS[self.kind][0]}-agent", meta["name"]
 
 
 class Load:
