@@ -2,9 +2,9 @@
 
 `Key` is the registry: what is not in it is not logged, because a key nobody thought about is how event text, prompts
 and tokens get into logs. In tests an unregistered key is an error, in production it is dropped and its name shown.
-Values that were registered as secret are blotted out wherever they turn up, in tracebacks too; every value, and the
-line, has a bound. Names of loggers: the room that speaks (`worker`, `pool`, `leader`), and `kagent-api` for every
-request to an agent.
+Values that were registered as secret are blotted out wherever they turn up, in tracebacks too, and by `redacted` from
+what others wrote and a status will show; every value, and the line, has a bound. Names of loggers: the room that
+speaks (`worker`, `pool`, `leader`), and `kagent-api` for every request to an agent.
 """
 
 import logging
@@ -173,6 +173,11 @@ def register_secret(value: str) -> None:
 def register_token(value: str) -> None:
     """As `register_secret`, for one of a row of tokens that each take over from the last."""
     _SECRETS.add_token(value)
+
+
+def redacted(text: str) -> str:
+    """`text` without any registered secret: for what others wrote and a Hook's status will show."""
+    return _SECRETS.blot(text)
 
 
 def get(name: str) -> FilteringBoundLogger:

@@ -138,7 +138,7 @@ def valid_base_url(text: str) -> str:
         raise ValueError("its host or port is not valid: write it as https://kagent.example.com:8083")
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ValueError("must be an address that starts with http:// or https://")
-    if "@" in url.netloc:
+    if "@" in text:  # also behind a slash: a password with a slash in it looks like a host and its path
         raise ValueError("must not hold a user or password; the key goes into KAGENT_API_KEY")
     if "?" in text or "#" in text:
         raise ValueError("must not hold a query or a fragment")

@@ -14,9 +14,9 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from khook.agents.answer import kept
 from khook.agents.exchange import json_object
-from khook.agents.outcome import MAX_RESULT_BYTES, AgentRequest
-from khook.core.text import plain
+from khook.agents.outcome import AgentRequest
 
 # A task id is written into a Hook's status; kagent's are UUIDs.
 MAX_TASK_ID_CHARS: Final = 128
@@ -126,7 +126,7 @@ def read_result(body: bytes) -> Result | None:
     if wrapped or "status" in result:
         return _task(wrapped or result)
     message = _object(result.get("message")) or result
-    return DirectMessage(_plain(_texts(message))) if "parts" in message else None
+    return DirectMessage(kept(_texts(message))) if "parts" in message else None
 
 
 def read_session_tasks(body: bytes) -> list[Task] | None:
@@ -171,9 +171,9 @@ def _text(task: dict[str, Any], said: dict[str, Any], history: list[dict[str, An
     """The artifacts' text, else what the status says, else the agent's last message."""
     artifacts = " ".join(text for one in _objects(task.get("artifacts")) if (text := _texts(one)))
     if artifacts:
-        return _plain(artifacts)
+        return kept(artifacts)
     from_agent = (_texts(one) for one in (said, *reversed(history)) if _by_agent(one))
-    return _plain(next((text for text in from_agent if text), ""))
+    return kept(next((text for text in from_agent if text), ""))
 
 
 def _by_agent(message: dict[str, Any]) -> bool:
@@ -183,10 +183,6 @@ def _by_agent(message: dict[str, Any]) -> bool:
 def _texts(holder: dict[str, Any]) -> str:
     texts = (part.get("text") for part in _objects(holder.get("parts")))
     return " ".join(text for text in texts if isinstance(text, str))
-
-
-def _plain(text: str) -> str:
-    return plain(text.strip(), max_bytes=MAX_RESULT_BYTES)
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from khook.agents.answer import kept
 from khook.agents.exchange import Answer, Exchange, Failure, NoAnswer, json_object, retry_after_s
 from khook.agents.outcome import (
     MAX_ERROR_CHARS,
-    MAX_RESULT_BYTES,
     AgentRequest,
     Finding,
     Outcome,
@@ -27,7 +27,6 @@ from khook.agents.outcome import (
     Progress,
     Working,
 )
-from khook.core.text import plain
 from khook.seams import Clock
 
 # Fields in which an answer's text is looked for; an answer without any is kept as it stands.
@@ -203,10 +202,10 @@ class ExecuteProtocol:
 
 
 def _result(answer: Answer) -> str:
-    """The answer's text as one line without control or bidi characters, cut to what a status keeps."""
+    """What is kept of the answer's text."""
     if "content-encoding" in answer.headers:
         return ""  # compressed although we asked for identity: not text
     text = answer.body.decode("utf-8", "replace")
     parsed = json_object(answer.body)
     text = next((value for name in RESULT_FIELDS if isinstance(value := parsed.get(name), str)), text)
-    return plain(text.strip(), max_bytes=MAX_RESULT_BYTES)
+    return kept(text)

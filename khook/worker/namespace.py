@@ -9,7 +9,7 @@ Invariant: everything here runs on the worker's one loop, and between two awaits
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from khook.core import pods as pod_rules
@@ -22,6 +22,7 @@ from khook.kube.hooks import HookObject, HookRef
 from khook.kube.listing import list_into
 from khook.kube.resources import EVENTS, PODS, Resource
 from khook.kube.watch import Sink, Skip, Watch
+from khook.log import redacted
 from khook.messages import NamespaceReport
 from khook.worker.intake import EventIntake
 from khook.worker.job import Job
@@ -349,7 +350,10 @@ class OwnedNamespace:
         if not self._owns(table):
             return  # dropped while the signal waited
         judged = table.signal(
-            signal, pod, oom=belongs_to_oom(signal, pod), only=None if audience is None else audience.entries
+            _without_secrets(signal),
+            pod,
+            oom=belongs_to_oom(signal, pod),
+            only=None if audience is None else audience.entries,
         )
         for fire in judged.fires:
             hold_s = TEXT_WAIT_S if signal.source is Source.POD else 0.0
@@ -416,3 +420,11 @@ class OwnedNamespace:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours: the worker goes down with it, and its successor starts from what is written.
             self._parts.broken(error)
+
+
+def _without_secrets(signal: Signal) -> Signal:
+    """Its words go into the Hook's status and to an agent; a pod may print anything, and so may a probe."""
+    message, reason = redacted(signal.message), redacted(signal.reason)
+    if (message, reason) == (signal.message, signal.reason):
+        return signal  # nearly always: a copy costs more than the look
+    return replace(signal, message=message, reason=reason)

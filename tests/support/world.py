@@ -99,9 +99,10 @@ class World:
         self.store = Store(randomness=random.Random(seed), now=self.clock.now())
         self.api = ApiServer(self.store, clock=self.clock)
         self.agents = Kagent(api_key=KEY, speaks=speaks, behaviour=behaviour)
-        services: dict[str, Service] = {API: self.api, AGENTS: KagentService(self.agents, clock=self.clock)}
-        self.transports = InMemoryTransports(services)
-        self.http = httpx.AsyncClient(transport=InMemoryTransport(services), base_url=API)
+        self.services: dict[str, Service] = {API: self.api, AGENTS: KagentService(self.agents, clock=self.clock)}
+        """Who answers at which address; looked at anew for each request."""
+        self.transports = InMemoryTransports(self.services)
+        self.http = httpx.AsyncClient(transport=InMemoryTransport(self.services), base_url=API)
         self.cluster = Cluster(self.http)
         self._crd = hook_crd
         self._environ = {

@@ -1,0 +1,15 @@
+"""What a Hook's status keeps of an agent's answer.
+
+An agent may say anything, also the key that it was sent (a debugging agent prints its request). So its text becomes
+one plain line, loses our secrets, and only then is cut: half a secret would be found by nobody.
+"""
+
+from khook.agents.exchange import MAX_ANSWER_BYTES
+from khook.agents.outcome import MAX_RESULT_BYTES
+from khook.core.text import cut, plain
+from khook.log import redacted
+
+
+def kept(text: str) -> str:
+    """At most 1 KiB of it, as one line without control or bidi characters and without secrets of ours."""
+    return cut(redacted(plain(text.strip(), max_bytes=MAX_ANSWER_BYTES)), max_bytes=MAX_RESULT_BYTES)
