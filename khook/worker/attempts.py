@@ -99,9 +99,7 @@ class Attempts:
         admission = self._lot.admits(row.agent) if job.admission is Admission.NO else job.admission
         job.admission = Admission.NO
         if admission is Admission.NO:
-            return Stay(
-                reason=ParkReason.BREAKER, error=f"agent {row.agent} failed before: its circuit breaker is open"
-            )
+            return _behind_breaker(row.agent)
         if self._turnstile.waiting >= QUEUE_MOST:
             self._lot.abandoned(row.agent, admission)
             return Stay(reason=ParkReason.QUEUE, error=f"{QUEUE_MOST} calls wait for their turn", alive=True)
@@ -171,9 +169,9 @@ class Attempts:
                 )
                 self._lot.ended(agent, lost, admission)
                 return lost
-        outcome = await self._send(job, protocol, agent)
-        if outcome is None:
-            return None
+        outcome = await self._send(job, protocol, agent, admission)
+        if not isinstance(outcome, Outcome):
+            return outcome
         self._lot.ended(agent, outcome, admission)
         return await self._meant(job, protocol, outcome)
 
@@ -236,10 +234,13 @@ class Attempts:
                 return Finding.NOT_SENT
             await asyncio.sleep(left_s)
 
-    async def _send(self, job: Job, protocol: AgentProtocol, agent: str) -> Outcome | None:
+    async def _send(self, job: Job, protocol: AgentProtocol, agent: str, admission: Admission) -> Ended:
         ticket = await self._turnstile.enter(job, agent=agent)
         send = None
         try:
+            if not self._lot.still_admits(agent, admission):
+                # Others have found out while it waited: a queue before a dead agent would knock for hours.
+                return _behind_breaker(agent)
             send = await self._begin(job, protocol)
         finally:
             if send is None:
@@ -318,6 +319,10 @@ def doubt_after_crash(job: Job, row: Row, now_at: float) -> None:
     if call is not None and (call.state is CallState.CALLING or call.attempts):
         job.doubtful = True
         job.believe_at = now_at + DOUBT_S
+
+
+def _behind_breaker(agent: str) -> Stay:
+    return Stay(reason=ParkReason.BREAKER, error=f"agent {agent} failed before: its circuit breaker is open")
 
 
 def _again(ended: Ended) -> bool:

@@ -68,6 +68,11 @@ class Lot:
             return Admission.NO
         return breaker.admits(self._clock.monotonic())
 
+    def still_admits(self, agent: str, admission: Admission) -> bool:
+        """Whether a call that was admitted a while ago may be sent now."""
+        breaker = self._breakers.get(agent)
+        return admission is Admission.PROBE or breaker is None or breaker.state is BreakerState.CLOSED
+
     def ended(self, agent: str, outcome: Outcome, admission: Admission) -> None:
         """What one send ended in."""
         breaker = self._breakers.setdefault(agent, Breaker())

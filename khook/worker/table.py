@@ -359,9 +359,8 @@ class HookTable:
         if (row := self._rows.get(key)) is None:
             return
         self._trouble = (Problem.KAGENT_API_ERROR, f"agent {row.agent} cannot be asked yet: {error}")
-        self._audit.record(
-            self.ref, Reason.AGENT_CALL_PARKED, f"the call about {_about(row)} waits: {error}", warning=True
-        )
+        # Without the incident's name: an outage parks hundreds, and must not use up what this Hook may say.
+        self._audit.record(self.ref, Reason.AGENT_CALL_PARKED, f"calls wait: {error}", warning=True)
 
     def run_ended(self, key: RowKey, how: str, *, warning: bool = False) -> None:
         """The agent's run is over; `how` is our own words."""
