@@ -132,6 +132,7 @@ STATES: Final[dict[TaskState, Row]] = {
     ),
 }
 GONE: Final = Row(_K.RUN_LOST, _R.TASK_GONE, "kagent knows nothing of the run any more")
+CALLED_OFF: Final = Row(_K.RETRY, _R.UNAVAILABLE, "called off before it was sent")
 ANSWERED: Final = Row(_K.COMPLETED, _R.ANSWERED, "")
 
 _BY_STATUS: Final = {

@@ -180,10 +180,12 @@ class Working:
 
 @dataclass(slots=True)
 class Progress:
-    """How far an attempt got; the protocol writes it, a draining worker reads it."""
+    """How far an attempt got, which the protocol writes and a draining worker reads, and whether it is still wanted."""
 
     written: bool = False
     """The whole request that starts work has left us: it may be at work, whatever the answer."""
+    called_off: bool = False
+    """Nobody waits for it any more, and somebody else may send the same: what has not begun to leave us stays."""
 
 
 class AgentProtocol(Protocol):

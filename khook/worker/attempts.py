@@ -42,6 +42,8 @@ from khook.worker.turnstile import Turnstile
 
 JITTER: Final = 0.1
 """Waits between attempts vary by this share, so that a fleet does not knock in step."""
+WAIT_MOST_S: Final = 60.0
+"""A longer Retry-After is waited for among the parked calls, where everybody sees it and its end is watched."""
 QUEUE_MOST: Final = 1_000
 """Calls that wait for their turn; past this they are parked, where room and time are counted."""
 
@@ -125,7 +127,7 @@ class Attempts:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(1 if admission is Admission.PROBE else self._attempts),
             wait=self._wait_s,
-            retry=retry_if_result(_again),
+            retry=retry_if_result(_soon_again),
             sleep=asyncio.sleep,
             retry_error_callback=_last,
         )
@@ -134,7 +136,8 @@ class Attempts:
             return ended
         if ended.outage:
             self._lot.exhausted(agent, admission)
-        elif ended.kind is OutcomeKind.NOT_FOUND:
+        elif ended.kind is OutcomeKind.NOT_FOUND and admission is not Admission.PROBE:
+            # A probe is one send, perhaps to a kagent that has just started: it has its other attempts yet to come.
             return ended
         return Stay(
             reason=ParkReason.OUTAGE,
@@ -154,6 +157,7 @@ class Attempts:
     async def _attempt(self, job: Job, agent: str, admission: Admission) -> Ended:
         if not await self._claimed(job):
             return None
+        job.key_number = self._lot.key_number
         protocol = await self._protocol(job)
         if isinstance(protocol, Undecided):
             return self._undecided(protocol, agent, admission)
@@ -213,7 +217,9 @@ class Attempts:
                 )
             case OutcomeKind.NOT_FOUND if not outcome.again:
                 other = await self._kagent.doubt(protocol)
-                if not isinstance(other, Undecided) and other is not protocol:
+                if isinstance(other, Undecided):
+                    return Stay(reason=ParkReason.PROTOCOL, error=other.error, alive=True)
+                if other.name != protocol.name:
                     # kagent has changed its protocol under us; a plain 404 took nothing.
                     job.table.update(job.key, job.call_id, lambda row: rows.parked(row, reason=CallReason.QUEUED))
                     return Outcome(kind=OutcomeKind.RETRY_AFTER, reason=outcome.reason, error=outcome.error)
@@ -225,7 +231,7 @@ class Attempts:
         """What became of an earlier send. NO_TRACE and NOT_SENT end the doubt; waits it out where it has to."""
         request = self.request(job)
         while True:
-            found = await self._kagent.ask(protocol.reconcile(request))
+            found = await self._kagent.ask(self._kagent.current(protocol).reconcile(request))
             if isinstance(found, Outcome) or found is Finding.CANNOT_TELL:
                 return found
             left_s = job.believe_at - self._clock.monotonic()
@@ -249,7 +255,12 @@ class Attempts:
             return None
         send.add_done_callback(lambda _: self._turnstile.leave(ticket))
         started_at = self._clock.monotonic()
-        outcome = await asyncio.shield(send)
+        try:
+            outcome = await asyncio.shield(send)
+        except asyncio.CancelledError:
+            if job.progress is not None:
+                job.progress.called_off = True
+            raise
         job.progress = None
         self._tell(job, protocol, outcome, seconds=self._clock.monotonic() - started_at)
         return outcome
@@ -261,14 +272,14 @@ class Attempts:
             # Dropped with its entry, or suspended, while it waited for its turn.
             return None
         request = self.request(job)
-        if row.call.state is CallState.PENDING:
+        if row.call.state is CallState.PENDING or row.call.protocol != protocol.name:
             job.table.update(job.key, job.call_id, lambda r: rows.calling(r, protocol=protocol.name))
             if not await self._claim(job, CallState.CALLING):
                 return None
         job.table.update(job.key, job.call_id, rows.attempted)
         job.progress = Progress()
         job.cannot_be_asked = protocol.name == ExecuteProtocol.name
-        return self._kagent.begin(protocol.call(request, job.progress))
+        return self._kagent.begin(self._kagent.current(protocol).call(request, job.progress))
 
     def _tell(self, job: Job, protocol: AgentProtocol, outcome: Outcome, *, seconds: float) -> None:
         self._counters.called(protocol.name, outcome.kind.value, seconds)
@@ -327,6 +338,10 @@ def _behind_breaker(agent: str) -> Stay:
 
 def _again(ended: Ended) -> bool:
     return isinstance(ended, Outcome) and (ended.again or ended.kind is OutcomeKind.AMBIGUOUS)
+
+
+def _soon_again(ended: Ended) -> bool:
+    return _again(ended) and isinstance(ended, Outcome) and (ended.retry_after_s or 0.0) <= WAIT_MOST_S
 
 
 def _last(state: RetryCallState) -> Ended:

@@ -14,7 +14,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from khook.agents.auto import Protocols
-from khook.agents.outcome import DOUBT_S, AgentRequest, Context, Outcome, OutcomeKind, OutcomeReason, poll_wait_s
+from khook.agents.outcome import (
+    DOUBT_S,
+    MAX_POLL_S,
+    AgentRequest,
+    Context,
+    Outcome,
+    OutcomeKind,
+    OutcomeReason,
+    Working,
+    poll_wait_s,
+)
 from khook.core import rows
 from khook.core.breaker import BreakerState
 from khook.core.incident import Call, CallId, CallReason, CallState, Row
@@ -97,6 +107,8 @@ class Delivery:
             counters=counters,
             log=log,
         )
+        # Polls are not counted as sends; but those of one agent that hangs must not take all connections either.
+        self._polls = Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent)
         self._jobs: dict[CallId, tuple[Job, asyncio.Task[None]]] = {}
         self.needs_key = False
         """A call could not be made because there is no API key."""
@@ -227,8 +239,10 @@ class Delivery:
             await self._shelve(job)
             return False
         self._change(job, lambda row: rows.parked(row, reason=CallReason.PARKED))
-        job.table.call_parked(job.key, stay.error)
-        self._log.info("call parked", hook=job.table.ref.key, call_id=job.call_id, reason=stay.reason.value)
+        if stay.error != job.waits_for:
+            job.waits_for = stay.error
+            job.table.call_parked(job.key, stay.error)
+            self._log.info("call parked", hook=job.table.ref.key, call_id=job.call_id, reason=stay.reason.value)
         wake = await self._lot.wait(
             job,
             agent=row.agent,
@@ -237,6 +251,9 @@ class Delivery:
             alive=stay.alive,
             at_least_s=stay.at_least_s,
         )
+        if not job.wanted:
+            await self._shelve(job)
+            return False
         if wake is Wake.GO:
             return True
         reason = CallReason.PARK_FULL if wake is Wake.FULL else FAILURES[stay.outcome]
@@ -286,13 +303,16 @@ class Delivery:
             return
         call, polls, wait_s = row.call, 0, poll_wait_s(0)
         accepted_time = call.accepted_time or call.claimed_time
-        while (left_s := (accepted_time + self._limits.run_deadline - self._now()).total_seconds()) > 0:
+        last = False
+        while not last:
+            # Also a run whose time is over is looked at once more: it may have ended while nobody followed it.
+            left_s = max(0.0, (accepted_time + self._limits.run_deadline - self._now()).total_seconds())
+            last = left_s <= wait_s
             await asyncio.sleep(min(wait_s, left_s))
-            protocol = self._kagent.named(call.protocol)
-            if protocol is None:
+            if self._kagent.named(call.protocol) is None:
                 self._run_failed(job, CallReason.RUN_LOST, "its protocol is not known here: it cannot be followed")
                 return
-            seen = await self._kagent.ask(protocol.poll(_following(job, row, call), call.task_id))
+            seen = await self._polled(job, row, call, within_s=max(left_s, MAX_POLL_S))
             polls += 1
             wait_s = poll_wait_s(polls)
             if not isinstance(seen, Outcome):
@@ -301,6 +321,19 @@ class Delivery:
                 self._run_ended(job, seen)
                 return
         self._run_failed(job, CallReason.RUN_DEADLINE, "the run did not end in time")
+
+    async def _polled(self, job: Job, row: Row, call: Call, *, within_s: float) -> Outcome | Working:
+        """One poll, when it is this run's turn."""
+        try:
+            async with asyncio.timeout(within_s):
+                ticket = await self._polls.enter(job, agent=row.agent)
+        except TimeoutError:
+            return Working(seen=False)
+        protocol = self._kagent.named(call.protocol)
+        assert protocol is not None, "every address has the same protocols"
+        poll = self._kagent.begin(protocol.poll(_following(job, row, call), call.task_id))
+        poll.add_done_callback(lambda _: self._polls.leave(ticket))
+        return await asyncio.shield(poll)
 
     def _known_for_s(self, accepted_time: datetime) -> float:
         return (self._now() - accepted_time).total_seconds()

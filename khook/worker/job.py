@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from khook.agents.outcome import AgentRequest, Progress
 from khook.core.breaker import Admission
-from khook.core.incident import CallId, Row
+from khook.core.incident import CallId, CallReason, Row
 from khook.worker.table import HookTable, RowKey
 
 
@@ -38,9 +38,19 @@ class Job:
     """What the parking lot let it go with; NO asks the breaker."""
     probes: int = 0
     """How often it was its agent's probe and failed."""
+    key_number: int = 0
+    """Which key its latest attempt was made with, as the parking lot counts them."""
+    waits_for: str = ""
+    """What was last said about why it is parked: the same again is no news."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the parking lot when its wait is over."""
 
     @property
     def row(self) -> Row | None:
         return self.table.row(self.key, self.call_id)
+
+    @property
+    def wanted(self) -> bool:
+        """Its Hook and its entry are there, and it was not suspended while it waited."""
+        row = self.row
+        return row is not None and row.call is not None and row.call.reason is not CallReason.SUSPENDED

@@ -41,6 +41,10 @@ class Kagent:
     async def doubt(self, protocol: AgentProtocol) -> AgentProtocol | Undecided:
         return await self._protocols.doubt(protocol)
 
+    def current(self, protocol: AgentProtocol) -> AgentProtocol:
+        """The same protocol at the address of now: whoever waited may hold one whose connections are closed."""
+        return self._protocols.named(protocol.name) or protocol
+
     def begin(self, exchange: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start an exchange; wait for it with `asyncio.shield`."""
         task = asyncio.create_task(exchange)

@@ -24,6 +24,8 @@ KEY_AGAIN_S: Final = 300.0
 """A refused key is tried again this often: somebody may have granted it something."""
 AT_LEAST_S: Final = 30.0
 """A call whose agent is well but would not take it (429, our own full pool) waits this long."""
+UNASKED_S: Final = 900.0
+"""A breaker whose probe nobody has made for this long knows nothing of today."""
 
 WINDOW: Final = timedelta(minutes=10)
 """The default cooldown: an incident that has lasted for one has most likely had its call."""
@@ -56,6 +58,8 @@ class Lot:
         self._parking: Parking[Job] = Parking()
         self._ends: dict[Job, Wake] = {}
         self._not_before_at: dict[Job, float] = {}
+        self.key_number = 0
+        """Grows with each change of the key or the address."""
 
     # Breakers.
 
@@ -123,7 +127,8 @@ class Lot:
         job.wake.clear()
         job.admission = Admission.NO
         if reason is ParkReason.UNAUTHORIZED:
-            at_least_s = KEY_AGAIN_S
+            # Refused may have been the key before: then the new one is tried at once.
+            at_least_s = KEY_AGAIN_S if job.key_number == self.key_number else 0.0
         elif alive:
             at_least_s = max(at_least_s, AT_LEAST_S)
         if at_least_s > 0:
@@ -143,7 +148,7 @@ class Lot:
         wanted = False
         try:
             await job.wake.wait()
-            wanted = job.row is not None
+            wanted = job.wanted
         finally:
             self._parking.leave(job)
             self._not_before_at.pop(job, None)
@@ -159,6 +164,7 @@ class Lot:
 
     def key_changed(self) -> None:
         """Those that wait for a key may try the new one, those that wait for an address too."""
+        self.key_number += 1
         for reason in (ParkReason.UNAUTHORIZED, ParkReason.PROTOCOL):
             for job in self._parking.waiting_for(reason):
                 self._go(job, Admission.NO)
@@ -178,9 +184,13 @@ class Lot:
                 self._go(job, Admission.NO)
         for agent in self._parking.agents:
             self._let_go(agent, now_at)
+        self._forget_unasked(now_at)
 
     def _let_go(self, agent: str, now_at: float) -> None:
         while (job := self._parking.oldest(agent)) is not None:
+            if not job.wanted:
+                self._go(job, Admission.NO)
+                continue
             if self._not_before_at.get(job, now_at) > now_at:
                 return
             breaker = self._breakers.get(agent)
@@ -188,6 +198,13 @@ class Lot:
             if admission is Admission.NO:
                 return
             self._go(job, admission)
+
+    def _forget_unasked(self, now_at: float) -> None:
+        """An agent that nobody has called since is not shown as broken for ever."""
+        for agent, breaker in list(self._breakers.items()):
+            unasked = breaker.until_at is not None and now_at - breaker.until_at > UNASKED_S
+            if unasked and self._parking.oldest(agent) is None:
+                del self._breakers[agent]
 
     def _go(self, job: Job, admission: Admission) -> None:
         job.admission = admission
