@@ -383,6 +383,32 @@ def test_a_parked_call_survives_a_crash_and_is_delivered_under_its_id() -> None:
     play(story)
 
 
+def test_calls_that_find_no_room_to_wait_fail_where_all_can_see_it() -> None:
+    """A worker parks 1,000: three Hooks of one namespace have 1,002 incidents."""
+    failures = 'kagent_hook_calls_failed_total{reason="ParkFull"}'
+
+    async def story(world: World) -> None:
+        counted = world.metric(failures)
+        away(world, agent="agent")
+        await world.cluster.namespace("shop")
+        names = [f"h{number}" for number in range(3)]
+        for name in names:
+            await world.cluster.hook(hook(name, entry("pod-restart"), namespace="shop"))
+        await world.start()
+        for number in range(334):
+            meta = {"metadata": {"name": f"web-{number}", "namespace": "shop", "uid": f"uid-{number}"}}
+            await world.says("BackOff", "Back-off restarting failed container app", of=meta)
+        await world.until(lambda: world.metric(failures) == counted + 2)
+        await world.after(2)
+        calls = [row["call"] for name in names for row in await world.rows(name=name)]
+        full = [call for call in calls if call.get("reason") == "ParkFull"]
+        assert [call["state"] for call in full] == ["Failed"] * 2
+        said = [event for name in names for event in await world.audit("AgentCallFailed", name=name)]
+        assert sum(event["count"] for event in said) == 2
+
+    play(story, environ={"KHOOK_CALLS_PER_AGENT": "1"})
+
+
 # --- repeats ---
 
 
