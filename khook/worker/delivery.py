@@ -238,7 +238,8 @@ class Delivery:
         if job.table.suspended:
             await self._shelve(job)
             return False
-        self._change(job, lambda row: rows.parked(row, reason=CallReason.PARKED))
+        # Within a second, not at once: an outage parks hundreds, and each write carries all rows of the Hook.
+        job.table.update(job.key, job.call_id, lambda row: rows.parked(row, reason=CallReason.PARKED))
         if stay.error != job.waits_for:
             job.waits_for = stay.error
             job.table.call_parked(job.key, stay.error)
