@@ -44,6 +44,8 @@ JITTER: Final = 0.1
 """Waits between attempts vary by this share, so that a fleet does not knock in step."""
 WAIT_MOST_S: Final = 60.0
 """A longer Retry-After is waited for among the parked calls, where everybody sees it and its end is watched."""
+CROWD_LEAST: Final = 64
+"""Of a full queue, only calls to agents with this many waiting are parked: a crowd elsewhere is not their affair."""
 QUEUE_MOST: Final = 1_000
 """Calls that wait for their turn; past this they are parked, where room and time are counted."""
 
@@ -102,7 +104,7 @@ class Attempts:
         job.admission = Admission.NO
         if admission is Admission.NO:
             return _behind_breaker(row.agent)
-        if self._turnstile.waiting >= QUEUE_MOST:
+        if self._turnstile.waiting >= QUEUE_MOST and self._turnstile.crowd(row.agent) >= CROWD_LEAST:
             self._lot.abandoned(row.agent, admission)
             return Stay(reason=ParkReason.QUEUE, error=f"{QUEUE_MOST} calls wait for their turn", alive=True)
         ended: Ended = None
@@ -182,7 +184,7 @@ class Attempts:
     async def _claimed(self, job: Job) -> bool:
         """Claimed before it takes a place: a Hook whose status cannot be written holds up no other Hook's calls."""
         row = job.row
-        if row is None or row.call is None or row.call.reason is CallReason.SUSPENDED:
+        if row is None or row.call is None or not job.wanted:
             return False
         if row.call.state is CallState.PENDING and not job.claimed:
             job.claimed = await self._claim(job, CallState.PENDING)

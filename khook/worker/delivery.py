@@ -208,6 +208,8 @@ class Delivery:
             ended = await self._attempts.deliver(job)
         if ended is not None:
             await self._settle(job, ended)
+        elif job.row is not None and job.table.entry(job.key) is None:
+            await self._shelve(job)
 
     async def _hold(self, job: Job) -> None:
         try:
@@ -270,10 +272,13 @@ class Delivery:
             self._fail(job, reason, error)
 
     async def _shelve(self, job: Job) -> None:
-        """Its Hook was suspended while it was tried: it is not tried again, unless an agent had it after all."""
+        """Its Hook was suspended, or its entry deleted, while it was tried: it is not tried again, unless an agent had
+        it after all."""
         found = await self._attempts.look(job)
         if found is not None:
             await self._settle(job, found)
+        elif job.table.entry(job.key) is None:
+            self._fail(job, CallReason.REJECTED, "its entry is gone")
         else:
             self._change(job, lambda row: rows.suspended(rows.parked(row, reason=CallReason.PARKED)))
 

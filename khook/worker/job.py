@@ -53,4 +53,6 @@ class Job:
     def wanted(self) -> bool:
         """Its Hook and its entry are there, and it was not suspended while it waited."""
         row = self.row
-        return row is not None and row.call is not None and row.call.reason is not CallReason.SUSPENDED
+        if row is None or row.call is None or self.table.entry(self.key) is None:
+            return False
+        return row.call.reason is not CallReason.SUSPENDED

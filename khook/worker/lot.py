@@ -22,6 +22,8 @@ from khook.worker.job import Job
 TICK_S: Final = 0.5
 KEY_AGAIN_S: Final = 300.0
 """A refused key is tried again this often: somebody may have granted it something."""
+AT_MOST_S: Final = 300.0
+"""However long its agent asked for: the calls behind it wait as long."""
 AT_LEAST_S: Final = 30.0
 """A call whose agent is well but would not take it (429, our own full pool) waits this long."""
 UNASKED_S: Final = 900.0
@@ -97,6 +99,10 @@ class Lot:
         if (breaker := self._breakers.get(agent)) is not None:
             breaker.abandoned(admission)
 
+    def _is_closed(self, agent: str) -> bool:
+        breaker = self._breakers.get(agent)
+        return breaker is None or breaker.state is BreakerState.CLOSED
+
     def _forget(self, agent: str) -> None:
         if self._breakers[agent].at_rest:
             del self._breakers[agent]
@@ -129,8 +135,9 @@ class Lot:
         if reason is ParkReason.UNAUTHORIZED:
             # Refused may have been the key before: then the new one is tried at once.
             at_least_s = KEY_AGAIN_S if job.key_number == self.key_number else 0.0
-        elif alive:
-            at_least_s = max(at_least_s, AT_LEAST_S)
+        elif alive or self._is_closed(agent):
+            # Its neighbours get through: without a pause it would be delivered again and again until its end.
+            at_least_s = min(max(at_least_s, AT_LEAST_S), AT_MOST_S)
         if at_least_s > 0:
             self._not_before_at[job] = self._clock.monotonic() + at_least_s
         parked = Parked(

@@ -156,7 +156,8 @@ class HookTable:
 
     def _drop_unsent_of_gone_entries(self) -> None:
         for key, row in list(self._rows.items()):
-            if key[0] not in self._entries and row.call is not None and row.call.state is CallState.PENDING:
+            unsent = row.call is not None and row.call.state is CallState.PENDING and row.call.attempts == 0
+            if key[0] not in self._entries and row.call is not None and unsent:
                 del self._rows[key]
                 self._counters.judged(row.event_type, "dropped")
                 self._log.info("unsent call dropped with its entry", hook=self.ref.key, call_id=row.call.id)
