@@ -240,7 +240,9 @@ def test_while_kagents_database_is_down_nothing_is_sent_blindly() -> None:
 
 def test_a_call_that_was_taken_is_found_out_even_when_its_time_to_wait_is_over() -> None:
     async def story(world: World) -> None:
-        await one_call(world, Fault(kind=FaultKind.DROP, times=1), Fault(kind=FaultKind.DATABASE, on=Step.LIST, times=2))
+        await one_call(
+            world, Fault(kind=FaultKind.DROP, times=1), Fault(kind=FaultKind.DATABASE, on=Step.LIST, times=2)
+        )
         await world.after(60)
         assert world.agents.requests[Step.SEND] == 1
         assert (await world.call())["state"] == "Completed"
