@@ -94,7 +94,7 @@ class Delivery:
         self._log = log
         self._counters = counters
         self._kagent = Kagent(access=access, connect=connect)
-        self._lot = Lot(clock=clock, now=now)
+        self._lot = Lot(clock=clock, now=now, log=log)
         self._attempts = Attempts(
             kagent=self._kagent,
             lot=self._lot,

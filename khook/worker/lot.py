@@ -16,6 +16,7 @@ from khook.core.breaker import Admission, Breaker, BreakerState
 from khook.core.incident import Row
 from khook.core.parking import Parked, Parking, ParkReason
 from khook.core.signal import Namespace
+from khook.log import Log
 from khook.seams import Clock
 from khook.worker.job import Job
 
@@ -53,9 +54,10 @@ class Wake(Enum):
 class Lot:
     """`run` lets calls go; everything else is called by their own tasks, on the same loop."""
 
-    def __init__(self, *, clock: Clock, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, clock: Clock, now: Callable[[], datetime], log: Log) -> None:
         self._clock = clock
         self._now = now
+        self._log = log
         self._breakers: dict[str, Breaker] = {}
         self._parking: Parking[Job] = Parking()
         self._ends: dict[Job, Wake] = {}
@@ -82,17 +84,32 @@ class Lot:
     def ended(self, agent: str, outcome: Outcome, admission: Admission) -> None:
         """What one send ended in."""
         breaker = self._breakers.setdefault(agent, Breaker())
+        before = breaker.state
         if outcome.kind in _TAKEN:
             breaker.succeeded()
         elif outcome.outage:
             breaker.failed(self._clock.monotonic(), admission)
         else:
             breaker.answered(admission)
+        self._tell(agent, breaker, before)
         self._forget(agent)
 
     def exhausted(self, agent: str, admission: Admission) -> None:
         """A delivery used up its attempts on outages."""
-        self._breakers.setdefault(agent, Breaker()).exhausted(self._clock.monotonic(), admission)
+        breaker = self._breakers.setdefault(agent, Breaker())
+        before = breaker.state
+        breaker.exhausted(self._clock.monotonic(), admission)
+        self._tell(agent, breaker, before)
+
+    def _tell(self, agent: str, breaker: Breaker, before: BreakerState) -> None:
+        """Which agent it is stands in the log alone: a metric has no label for it."""
+        if breaker.state is before:
+            return
+        if breaker.until_at is not None:
+            retry_in_s = round(breaker.until_at - self._clock.monotonic(), 1)
+            self._log.warning("breaker opened", agent=agent, retry_in_s=retry_in_s)
+        elif breaker.state is BreakerState.CLOSED:
+            self._log.info("breaker closed", agent=agent)
 
     def abandoned(self, agent: str, admission: Admission) -> None:
         """A call was given up before anything was learnt from it."""
