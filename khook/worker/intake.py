@@ -14,6 +14,7 @@ from typing import Any, Final
 from khook.core.classify import Silence, classify_event, event_time
 from khook.core.signal import EventLine, EventType, PodLine, PodUid, Signal
 from khook.errors import Forbidden, Invalid, KubeError, NotFound
+from khook.kube.backoff import BackOff
 from khook.kube.client import KubeClient
 from khook.kube.resources import PODS
 from khook.kube.watch import Change
@@ -26,8 +27,6 @@ LOOK_UPS_AT_ONCE: Final = 8
 """GETs of pods under way in one namespace."""
 WAITING_MOST: Final = 10_000
 """Events that wait for such a GET. Past this the oldest knowledge is as good: they are judged without their pod."""
-READ_AGAIN_FIRST_S: Final = 0.8
-READ_AGAIN_MOST_S: Final = 30.0
 
 
 class EventIntake:
@@ -110,7 +109,7 @@ class EventIntake:
 
     async def _read(self, uid: PodUid, name: str) -> None:
         """Until the pod is in the record, or will not be."""
-        wait_s = READ_AGAIN_FIRST_S
+        back_off = BackOff(randomness=self._randomness)
         while True:
             try:
                 async with self._look_ups:
@@ -119,8 +118,7 @@ class EventIntake:
                 return  # gone, or nothing that waiting would change
             except KubeError as error:
                 self._log.warning("pod read failed", namespace=self._namespace, status=error.status)
-                await asyncio.sleep(wait_s * (0.5 + self._randomness.random() / 2))
-                wait_s = min(wait_s * 2, READ_AGAIN_MOST_S)
+                await asyncio.sleep(back_off.failed(healthy_for_s=0.0))
                 if self._pods.get(uid) is not None:
                     return  # its line came meanwhile
                 continue

@@ -8,65 +8,36 @@ Invariant: everything here runs on the worker's one loop, and between two awaits
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from khook.core import pods as pod_rules
 from khook.core.classify import belongs_to_oom, wait_for_pod_line
-from khook.core.incident import EntryId
 from khook.core.pods import PodFacts
-from khook.core.signal import EventLine, PodLine, PodUid, Signal, Source
+from khook.core.signal import PodLine, Signal, Source
 from khook.errors import Forbidden, KubeError
+from khook.kube.backoff import BackOff
 from khook.kube.hooks import HookObject, HookRef
-from khook.kube.listing import list_into
 from khook.kube.resources import EVENTS, PODS, Resource
-from khook.kube.watch import Sink, Skip, Watch
+from khook.kube.watch import Sink, Watch
 from khook.log import redacted
 from khook.messages import NamespaceReport
+from khook.worker.held import Held, HeldEvents
 from khook.worker.intake import EventIntake
 from khook.worker.job import Job
 from khook.worker.parts import Parts
 from khook.worker.podbook import PodBook
+from khook.worker.second_look import SecondLooks
 from khook.worker.status import StatusWriter
 from khook.worker.table import Audience, Fire, HookTable
 
 TEXT_WAIT_S: Final = 2.0
 """A fire from pod status waits this long for the Event that tells the same in words."""
-POD_LINE_WAIT_S: Final = 2.0
-"""A restart Event waits this long for the pod line that may say OOMKilled."""
-READ_AGAIN_FIRST_S: Final = 0.8
-READ_AGAIN_MOST_S: Final = 30.0
 REPORT_FROM_S: Final = 75.0
 """Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Pages(Generic[T]):
-    """A list's sink that is told of pages only."""
-
-    take: Callable[[Sequence[T]], None]
-
-    def list_started(self) -> None:
-        """Nothing is compared."""
-
-    def listed(self, objects: Sequence[T]) -> None:
-        self.take(objects)
-
-    def list_ended(self) -> None:
-        """Nothing is compared."""
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A restart Event that waits for its pod's line, for one table."""
-
-    signal: Signal
-    table: HookTable
-    audience: Audience | None
-    timer: asyncio.TimerHandle
 
 
 class OwnedNamespace:
@@ -77,14 +48,12 @@ class OwnedNamespace:
         self._parts = parts
         self._log = parts.log.bind(namespace=name)
         self._tables: dict[str, HookTable] = {}
-        self._held: dict[PodUid, list[_Held]] = {}
+        self._held = HeldEvents(judge=self._judge_held, waited=self._waited)
         self._hooks_changed = asyncio.Event()
         self._hooks_forbidden = False
         self._started_at = parts.clock.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.Task[None]] = set()
-        self._looks: dict[HookTable, frozenset[EntryId]] = {}
-        """Tables with a second look under way, and the entries that came since it began: the next look is theirs."""
         self._pods = PodBook(now=parts.now, stuck_pending=parts.stuck_pending, on_signals=self._pod_seen)
         self._intake = EventIntake(
             namespace=name,
@@ -97,6 +66,15 @@ class OwnedNamespace:
             randomness=parts.randomness,
             counters=parts.events,
             log=self._log,
+        )
+        self._looks = SecondLooks(
+            namespace=name,
+            parts=parts,
+            pods=self._pods,
+            intake=self._intake,
+            judge=self._judge,
+            owns=self._owns,
+            spawn=self._spawn,
         )
         self._pod_watch = self._watch(PODS, self._pods)
         self._event_watch = self._watch(EVENTS, self._intake)
@@ -121,8 +99,6 @@ class OwnedNamespace:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for held in [held for waiting in self._held.values() for held in waiting]:
-            held.timer.cancel()
         self._held.clear()
         await self._parts.delivery.release(self.tables, within_s=within_s)
         flushed = await asyncio.gather(*(table.writer.flush(flush_s) for table in self.tables))
@@ -144,20 +120,20 @@ class OwnedNamespace:
             await self._read_hooks(first=False)
 
     async def _read_hooks(self, *, first: bool) -> None:
-        wait_s = READ_AGAIN_FIRST_S
+        back_off = BackOff(randomness=self._parts.randomness)
         while True:
             try:
                 hooks = await self._parts.hooks.list(self.name)
             except KubeError as error:
                 self._hooks_forbidden = isinstance(error, Forbidden)
                 self._log.warning("hooks not read", status=error.status)
-                wait_s = await self._pause(wait_s)
+                await asyncio.sleep(back_off.failed(healthy_for_s=0.0))
                 continue
             self._hooks_forbidden = False
             break
         for audience in self._take_hooks(hooks):
             if not first:
-                self._want_look(audience)
+                self._looks.want(audience)
 
     def _take_hooks(self, hooks: Sequence[HookObject]) -> list[Audience]:
         """Tables for these Hooks and no others; returns who has entries that have not seen the namespace yet."""
@@ -231,109 +207,30 @@ class OwnedNamespace:
     def _owns(self, table: HookTable) -> bool:
         return self._tables.get(table.ref.uid) is table
 
-    def _want_look(self, audience: Audience) -> None:
-        table = audience.table
-        under_way = table in self._looks
-        self._looks[table] = self._looks.get(table, frozenset()) | audience.entries
-        if not under_way:
-            self._spawn(self._look_again(table))
-
-    async def _look_again(self, table: HookTable) -> None:
-        """List pods and Events once more, for new entries alone; and again for those that came meanwhile."""
-        await self._pods.synced.wait()
-        while (entries := self._looks[table]) and self._owns(table):
-            self._looks[table] = frozenset()
-            await self._look(Audience(table=table, entries=entries))
-        del self._looks[table]
-
-    async def _look(self, audience: Audience) -> None:
-        def pods_listed(lines: Sequence[PodLine]) -> None:
-            for line in lines:
-                pod, signals = pod_rules.observe(
-                    None, line, listed=True, now=self._parts.now(), stuck_pending=self._parts.stuck_pending
-                )
-                for signal in signals:
-                    self._judge(audience.table, signal, pod, audience)
-
-        def events_listed(lines: Sequence[EventLine]) -> None:
-            for event in lines:
-                self._intake.take(event, listed=True, audience=audience)
-
-        await self._list_once(PODS, pods_listed, table=audience.table)
-        await self._list_once(EVENTS, events_listed, table=audience.table)
-
-    async def _list_once(
-        self, resource: Resource[T], listed: Callable[[Sequence[T]], None], *, table: HookTable
-    ) -> None:
-        """A LIST on its own, tried until it is whole: what it shows twice is stale the second time."""
-        wait_s = READ_AGAIN_FIRST_S
-        while self._owns(table):
-            try:
-                await list_into(
-                    _Pages(listed),
-                    client=self._parts.client,
-                    resource=resource,
-                    namespace=self.name,
-                    skipped=lambda _: self._parts.watches.skipped(resource.name, Skip.MALFORMED),
-                )
-            except KubeError as error:
-                self._log.warning("list failed", resource=resource.name, status=error.status)
-                wait_s = await self._pause(wait_s)
-            else:
-                return
-
-    async def _pause(self, wait_s: float) -> float:
-        """Wait with jitter; returns the next wait."""
-        await asyncio.sleep(wait_s * (0.5 + self._parts.randomness.random() / 2))
-        return min(wait_s * 2, READ_AGAIN_MOST_S)
-
     # Signals.
 
     def _pod_seen(self, pod: PodFacts, signals: Iterable[Signal]) -> None:
         for signal in signals:
             for table in self._tables.values():
                 self._judge(table, signal, pod, None)
-        self._let_go(pod)
+        self._held.line_came(pod)
 
     def _event_said(self, signal: Signal, audience: Audience | None) -> None:
         pod = self._pods.get(signal.pod_uid)
         tables = self._tables.values() if audience is None else (audience.table,)
         for table in tables:
             if table.waits_for_oom and wait_for_pod_line(signal, pod):
-                self._hold(signal, table, audience)
+                self._held.hold(signal, table, audience)
             else:
                 self._judge(table, signal, pod, audience)
 
-    def _hold(self, signal: Signal, table: HookTable, audience: Audience | None) -> None:
-        timer = asyncio.get_running_loop().call_later(POD_LINE_WAIT_S, self._waited, signal.pod_uid)
-        held = _Held(signal, table, audience, timer)
-        self._held.setdefault(signal.pod_uid, []).append(held)
-
-    def _let_go(self, pod: PodFacts) -> None:
-        """The pod's line came: judge the Events that it makes clear."""
-        if (waiting := self._held.pop(pod.uid, None)) is None:
-            return
-        for held in waiting:
-            if wait_for_pod_line(held.signal, pod):
-                self._held.setdefault(pod.uid, []).append(held)
-            else:
-                held.timer.cancel()
-                self._judge(held.table, held.signal, pod, held.audience)
-
-    def _waited(self, uid: PodUid) -> None:
-        """The oldest Event of this pod has waited for its line long enough."""
-        waiting = self._held.get(uid)
-        if not waiting:
-            return
-        held = waiting.pop(0)
-        if not waiting:
-            del self._held[uid]
+    def _waited(self, held: Held) -> None:
         if self._pod_watch.health.opened:
-            self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
+            self._judge_held(held)
         else:
             self._spawn(self._read_and_judge(held))
 
-    async def _read_and_judge(self, held: _Held) -> None:
+    async def _read_and_judge(self, held: Held) -> None:
         """No line can come while the pods watch is broken: the pod itself is asked, once."""
         uid, name = held.signal.pod_uid, held.signal.pod
         with self._pods.looking_up(uid):
@@ -344,7 +241,10 @@ class OwnedNamespace:
             else:
                 if line.metadata.uid == uid:
                     self._pods.observe(line, listed=False)
-        self._judge(held.table, held.signal, self._pods.get(uid), held.audience)
+        self._judge_held(held)
+
+    def _judge_held(self, held: Held) -> None:
+        self._judge(held.table, held.signal, self._pods.get(held.signal.pod_uid), held.audience)
 
     def _judge(self, table: HookTable, signal: Signal, pod: PodFacts | None, audience: Audience | None) -> None:
         if not self._owns(table):
