@@ -347,14 +347,13 @@ class Delivery:
     def _run_ended(self, job: Job, outcome: Outcome) -> None:
         if outcome.kind is OutcomeKind.COMPLETED:
             self._change(job, lambda row: rows.completed(row, now=self._now(), result=outcome.result))
-            job.table.run_ended(job.key, "completed")
         else:
             self._run_failed(job, FAILURES[outcome.kind], outcome.error)
 
     def _run_failed(self, job: Job, reason: CallReason, error: str) -> None:
         """The agent had it: the window holds, and the Hook says what became of the run."""
         self._change(job, lambda row: rows.failed(row, now=self._now(), reason=reason, error=error))
-        job.table.run_ended(job.key, f"{reason}: {error}", warning=True)
+        job.table.run_failed(job.key, f"{reason}: {error}")
         self._counters.failed(reason.value)
 
     def _fail(self, job: Job, reason: CallReason, error: str) -> None:

@@ -363,9 +363,9 @@ class HookTable:
         # Without the incident's name: an outage parks hundreds, and must not use up what this Hook may say.
         self._audit.record(self.ref, Reason.AGENT_CALL_PARKED, f"calls wait: {error}", warning=True)
 
-    def run_ended(self, key: RowKey, how: str, *, warning: bool = False) -> None:
-        """The agent's run is over; `how` is our own words."""
-        if warning and (row := self._rows.get(key)) is not None:
+    def run_failed(self, key: RowKey, how: str) -> None:
+        """The agent had the call and its run ended badly; `how` is our own words."""
+        if (row := self._rows.get(key)) is not None:
             self._audit.record(
                 self.ref, Reason.AGENT_CALL_FAILED, f"agent {row.agent}, asked about {_about(row)}: {how}", warning=True
             )
