@@ -9,8 +9,9 @@ import random
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import httpx
@@ -46,6 +47,20 @@ class Transports(Protocol):
     def exact(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
         """For writes and agent calls: tells "refused" from "dropped after sending"; never cancel its requests."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticks:
+    """How often khook looks at what nobody tells it. Thousands of simulated half-hours look more rarely."""
+
+    worker_s: float = 1.0
+    """Pods stuck in Pending, incidents to resolve or forget, gauges."""
+    health_s: float = 1.0
+    files_s: float = 2.0
+    """The mounted secret: a kubelet needs up to a minute to bring a new one."""
+
+
+DEFAULT_TICKS: Final = Ticks()
 
 
 def fresh_uuid(randomness: random.Random) -> str:

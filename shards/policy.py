@@ -77,6 +77,8 @@ class PoolLimits:
     sigterm_grace_s: float = 2.0
     sigabrt_grace_s: float = 0.5
     """Enough to print the stack; with it a stuck worker is replaced within heartbeat timeout + 1 s."""
+    look_s: float = 1.0
+    """The pool looks at the clock at least this often, so that a clock that runs unlike the loop's does no harm."""
 
     def __post_init__(self) -> None:
         broken = [message for bad, message in self._contradictions() if bad]
@@ -84,7 +86,7 @@ class PoolLimits:
             raise ValueError("; ".join(broken))
 
     def _contradictions(self) -> list[tuple[bool, str]]:
-        positive = ("heartbeat_s", "hello_timeout_s", "revoke_timeout_s", "backoff_first_s", "crash_window_s")
+        positive = ("heartbeat_s", "hello_timeout_s", "revoke_timeout_s", "backoff_first_s", "crash_window_s", "look_s")
         graces = ("stop_grace_s", "sigterm_grace_s", "sigabrt_grace_s", "healthy_after_s")
         return [
             *((getattr(self, name) <= 0, f"{name} must be above 0") for name in positive),

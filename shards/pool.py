@@ -22,8 +22,6 @@ from shards.user import KeyView, Log, Owner, PoolBroken, PoolView, SlotView, key
 
 __all__ = ["KeyView", "Log", "Owner", "Pool", "PoolBroken", "PoolView", "SlotView"]
 
-MAX_SLEEP_S: Final = 1.0
-"""The loop looks at the clock at least this often, so that a clock that runs unlike the loop's does no harm."""
 MIN_SLEEP_S: Final = 0.001
 """A deadline that is nearer than a float can add to the time must not spin the loop."""
 LATE_S: Final = 1.0
@@ -179,7 +177,7 @@ class Pool:
         revoke_at = self._plan.oldest_revoke_at()
         if revoke_at is not None:
             deadlines.append(revoke_at + self._limits.revoke_timeout_s)
-        due_s = min([MAX_SLEEP_S, *(at - now for at in deadlines if at is not None and at > now)])
+        due_s = min([self._limits.look_s, *(at - now for at in deadlines if at is not None and at > now)])
         wait_s = max(MIN_SLEEP_S, due_s)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):

@@ -28,8 +28,6 @@ SECRET: Final = "kagent-credentials"  # noqa: S105 - its name
 INSTALLED_IN: Final = "kagent-system"
 """The namespace of the charts, where POD_NAMESPACE does not say otherwise."""
 
-POLL_S: Final = 2.0
-"""The kubelet itself takes up to a minute to bring a secret's change; two small files cost nothing."""
 REMIND_S: Final = 60.0
 """How often the log says that a key is missing."""
 MAX_FILE_BYTES: Final = 16_384

@@ -16,16 +16,15 @@ from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
 from khook.kube.resources import HOOKS_METADATA, HookMetadata
 from khook.kube.watch import Watch
-from khook.seams import Clock, Transports
+from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
-from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
+from khook.supervisor.agent_credentials import AgentCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from shards.launch import Launcher
 from shards.policy import PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
 
-HEALTH_TICK_S: Final = 1.0
 EVEN_WEIGHT: Final = 1.0
 """Every namespace counts the same until its load is measured."""
 
@@ -43,12 +42,15 @@ class Supervisor:
         randomness: random.Random,
         transports: Transports,
         instance: str,
+        ticks: Ticks = DEFAULT_TICKS,
+        pool_limits: PoolLimits | None = None,
     ) -> None:
         self._settings = settings
         self._load_credentials = load_credentials
         self._credentials = load_credentials()
         self._clock = clock
         self._instance = instance
+        self._ticks = ticks
         self._log = log.get("supervisor")
         self._agents = AgentCredentials(settings, clock=clock, log=self._log)
         self._health = Health()
@@ -82,7 +84,7 @@ class Supervisor:
             randomness=randomness,
             slots=[f"w{number}" for number in range(settings.workers.count)],
             virtual_nodes=settings.virtual_nodes,
-            limits=PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
+            limits=pool_limits or PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
             log=log.get("pool"),
         )
 
@@ -210,7 +212,7 @@ class Supervisor:
                 # A worker that is not welcomed yet is told at its welcome.
                 self._pool.tell_all(messages.encode(self._agents.access))
             self._agents.remind(needed=self._key_needed())
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._ticks.files_s)
 
     def _key_needed(self) -> bool:
         """`execute` never goes without one; kagent's own protocol may, so there it takes a call that failed for it."""
@@ -221,7 +223,7 @@ class Supervisor:
 
     async def _keep_health(self) -> None:
         while True:
-            await asyncio.sleep(HEALTH_TICK_S)
+            await asyncio.sleep(self._ticks.health_s)
             self._take_reports()
 
     def _take_reports(self) -> None:

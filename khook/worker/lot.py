@@ -62,6 +62,8 @@ class Lot:
         self._parking: Parking[Job] = Parking()
         self._ends: dict[Job, Wake] = {}
         self._not_before_at: dict[Job, float] = {}
+        self._busy = asyncio.Event()
+        """Calls wait, or an open breaker may have to be forgotten: something depends on time."""
         self.key_number = 0
         """Grows with each change of the key or the address."""
 
@@ -106,6 +108,7 @@ class Lot:
         if breaker.state is before:
             return
         if breaker.until_at is not None:
+            self._busy.set()
             retry_in_s = round(breaker.until_at - self._clock.monotonic(), 1)
             self._log.warning("breaker opened", agent=agent, retry_in_s=retry_in_s)
         elif breaker.state is BreakerState.CLOSED:
@@ -167,6 +170,7 @@ class Lot:
             calls_before=_windows(row, row.call.claimed_time),
             probes=job.probes,
         )
+        self._busy.set()
         if (pushed_out := self._parking.park(parked)) is not None:
             self._end(pushed_out, Wake.FULL)
         wanted = False
@@ -195,8 +199,11 @@ class Lot:
 
     async def run(self) -> None:
         while True:
+            await self._busy.wait()
             await asyncio.sleep(TICK_S)
             self.tick()
+            if not len(self._parking) and all(breaker.until_at is None for breaker in self._breakers.values()):
+                self._busy.clear()
 
     def tick(self) -> None:
         """Let go whose time has come."""

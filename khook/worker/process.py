@@ -31,14 +31,13 @@ from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
 from khook.kube.hooks import Hooks
 from khook.kube.resources import EVENTS, PODS
-from khook.seams import Clock, Transports
+from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.worker.delivery import Delivery, DeliveryLimits
 from khook.worker.namespace import OwnedNamespace
 from khook.worker.parts import Parts
 from shards.launch import Seat
 from shards.member import Member
 
-TICK_S: Final = 1.0
 PARK_WITHIN_S: Final = 3.0
 """How long a namespace that is given up waits for calls in flight: a revoke is acknowledged within 5 s."""
 FLUSH_S: Final = 1.0
@@ -57,6 +56,7 @@ class Seams:
     transports: Transports
     configure_log: Callable[[str, str], None]
     """How this process logs, once it is told the level and the format."""
+    ticks: Ticks = DEFAULT_TICKS
 
 
 class WorkerWork:
@@ -71,6 +71,7 @@ class WorkerWork:
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
+        self._shown: dict[tuple[Callable[[str, int], None], str], int] = {}
 
     async def welcome(self, payload: bytes) -> None:
         config = messages.decode_config(payload)
@@ -134,7 +135,7 @@ class WorkerWork:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._seams.ticks.worker_s)
             firing: Counter[EventType] = Counter()
             forbidden: Counter[str] = Counter()
             for namespace in list(self._namespaces.values()):
@@ -148,16 +149,21 @@ class WorkerWork:
     def _gauge_delivery(self) -> None:
         if self._parts is not None:
             for state, agents in self._parts.delivery.breakers().items():
-                metrics.breakers(state.value, agents)
+                self._show(metrics.breakers, state.value, agents)
             for reason, calls in self._parts.delivery.parked().items():
-                metrics.parked_calls(reason.value, calls)
+                self._show(metrics.parked_calls, reason.value, calls)
 
-    @staticmethod
-    def _gauge(firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
+    def _gauge(self, firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
         for event_type in EventType:
-            metrics.active_events(event_type.value, firing[event_type])
+            self._show(metrics.active_events, event_type.value, firing[event_type])
         for resource in (PODS, EVENTS):
-            metrics.watch_forbidden(resource.name, forbidden[resource.name])
+            self._show(metrics.watch_forbidden, resource.name, forbidden[resource.name])
+
+    def _show(self, gauge: Callable[[str, int], None], label: str, value: int) -> None:
+        """Only what moved: most seconds move nothing, and a sample costs more than to count."""
+        if self._shown.get((gauge, label)) != value:
+            self._shown[gauge, label] = value
+            gauge(label, value)
 
     def _make_parts(self, config: messages.WorkerConfig) -> Parts:
         seams, incidents = self._seams, config.incidents
