@@ -89,6 +89,7 @@ class Supervisor:
     # What runs.
 
     async def run(self) -> None:
+        self._pool.lead(1)
         pool = asyncio.create_task(self._pool.run())
         others = [asyncio.create_task(watch.run()) for watch in self._watches]
         others += [asyncio.create_task(work) for work in (self._keep_health(), self._keep_agent_access())]
@@ -172,6 +173,9 @@ class Supervisor:
                 log_format=settings.log_format,
             )
         )
+
+    def permission_s(self) -> float | None:
+        return None
 
     def reported(self, slot: str, report: bytes) -> None:
         self._reports[slot] = (self._clock.monotonic(), messages.decode_report(report))
