@@ -260,7 +260,10 @@ def _new_level(pod: PodFacts, *, listed: bool, now: datetime, stuck_pending: tim
     held = pod.pending
     if held is None or held.since in pod.seen_levels:
         return None
-    if held.kind is PendingKind.KNOWN or (held.kind is PendingKind.UNEXPLAINED and now >= held.since + stuck_pending):
+    # A live line may be old: a watch that goes on after an outage tells a pod's past before its present. Being stuck
+    # is the one thing that no line says, so there the timer decides, once the lines that follow have come.
+    stuck = held.kind is PendingKind.UNEXPLAINED and listed and now >= held.since + stuck_pending
+    if held.kind is PendingKind.KNOWN or stuck:
         return _level(pod, listed=listed)
     return None
 

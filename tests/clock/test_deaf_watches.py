@@ -162,3 +162,22 @@ def test_when_every_namespace_is_forbidden_khook_is_not_ready() -> None:
         await world.until(world.is_ready)
 
     play(story)
+
+
+def test_a_pod_that_started_well_while_nobody_watched_was_never_stuck() -> None:
+    """A watch that goes on shows its past first: Pending, created long ago, and only then that it runs."""
+
+    async def story(world: World) -> None:
+        await world.begin(entry("pod-pending"))
+        world.api.stall(watches("pods"))
+        undo = world.api.refuse(watches("pods"))
+        world.api.cut_connections(watches("pods"))
+        await world.well()
+        await world.after(75)
+        undo()
+        world.api.unstall()
+        await world.until(world.is_ready)
+        await world.after(60)
+        assert world.agents.attempts == []
+
+    play(story)

@@ -92,6 +92,8 @@ def test_pod_lines_signal_what_the_table_says(case: dict[str, Any]) -> None:
             now=datetime.fromisoformat(line["now"]),
             stuck_pending=STUCK,
         )
+        if (timer := stuck_signal(facts, now=datetime.fromisoformat(line["now"]), stuck_pending=STUCK)) is not None:
+            facts, signals = level_told(facts, timer), (*signals, timer)
         found = [
             {
                 "type": s.type.value,
