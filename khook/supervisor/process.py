@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from khook import log, messages, metrics
+from khook.core.election import LeaseLimits
 from khook.errors import KhookError, PoolGaveUp
 from khook.kube import credentials as kube_credentials
 from khook.kube.client import KubeClient
@@ -52,6 +53,7 @@ class Supervisor:
         instance: str,
         ticks: Ticks = DEFAULT_TICKS,
         pool_limits: PoolLimits | None = None,
+        lease_limits: LeaseLimits | None = None,
     ) -> None:
         self._settings = settings
         self._load_credentials = load_credentials
@@ -59,6 +61,7 @@ class Supervisor:
         self._clock = clock
         self._instance = instance
         self._ticks = ticks
+        self._lease_limits = lease_limits
         self._log = log.get("supervisor")
         self._agents = AgentCredentials(settings, clock=clock, log=self._log)
         self._health = Health()
@@ -172,6 +175,7 @@ class Supervisor:
             now=self._client.server_now,
             randomness=randomness,
             log=log.get("leader"),
+            limits=self._lease_limits,
         )
 
     def _lead(self) -> None:

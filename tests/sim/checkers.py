@@ -19,7 +19,6 @@ from typing import Final
 from sim.history import Act, History, Hold, IncidentKey
 from sim.model import (
     ACCEPTED_FAILURES,
-    FASTEST_CLOCK,
     SLACK_S,
     Call,
     Due,
@@ -62,7 +61,7 @@ def _unanswered(history: History, wanted: Iterable[Due]) -> list[str]:
         f" nothing by {due.by_s:.3f}; calls {_told_calls(keyed, due.keys)}"
         for due in wanted
         if not any(
-            answers(call, due, redeliver_for_s=history.plan.redeliver_for_s)
+            answers(call, due)
             for key in due.keys
             for call in keyed.get(key, ())
         )
@@ -136,7 +135,8 @@ def window(history: History) -> list[str]:
 
     Exceptions: over `execute`, which nobody can ask, each break (a process that dies, an answer that is no 2xx though
     the agent set to work) may cost one repetition: of that call where keys are not honoured, of its incident where
-    the call was given up. A machine whose clock runs fast measures a shorter cooldown: it has no better clock.
+    the call was given up. A machine whose clock runs 1.3 times fast measures no cooldown to speak of, for what it knows of
+    the API server's time is as old as its last requests: there no window is promised.
     """
     known = lives(history)
     fastest = max(machine.rate for machine in history.plan.machines)
@@ -145,7 +145,7 @@ def window(history: History) -> list[str]:
         life = known.get(key[:3])
         if life is None:
             continue
-        apart_s = life.cooldown_s / (FASTEST_CLOCK if fastest > 1.0 else 1.0) - SLACK_S
+        apart_s = life.cooldown_s - SLACK_S if fastest == 1.0 else float("-inf")
         runs = sorted((run for call in its_calls for run in call.runs), key=lambda run: run.at_s)
         repeats: dict[str, int] = {}
         for before, run in zip(runs, runs[1:], strict=False):

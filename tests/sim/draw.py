@@ -123,6 +123,7 @@ class _Drawing:
         return WorldPlan(
             seed=self._seed,
             workers=chance.choice((2, 2, 3)),
+            election=two or chance.random() < 0.15,
             machines=tuple(self._machine(two=two) for _ in range(2 if two else 1)),
             speaks=speaks,
             honours_keys=speaks == "a2a" or chance.random() < 0.7,

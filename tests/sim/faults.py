@@ -11,7 +11,7 @@ from typing import Final
 
 from sim.history import Act, Disturbance, History
 from sim.network import Network
-from sim.plan import Fault, Harm
+from sim.plan import Fault, Harm, WorldPlan
 from sim.replica import Replica
 from sim.story import AGENT_NAMESPACE, Story
 
@@ -30,6 +30,8 @@ API_FELT_S: Final = 75.0
 DEATH_FELT_S: Final = 75.0
 """A slot's back-off (30 s at most after many deaths), the restore, and 10 s in which a "not sent" is not believed."""
 RUN_FELT_S: Final = 45.0
+LEASE_FELT_S: Final = 100.0
+"""A leader that could not renew gives up (30 s), and its Lease runs out (45 s) before another may take it."""
 
 _RUN_FAULTS: Final = frozenset({"failed", "endless", "input-required", "lost", "message"})
 """The agent takes the call: nothing is delayed."""
@@ -39,6 +41,7 @@ class Faults:
     def __init__(
         self,
         *,
+        plan: WorldPlan,
         replicas: list[Replica],
         api: ApiServer,
         agents: Kagent,
@@ -48,6 +51,7 @@ class Faults:
         at_s: Callable[[], float],
         later: Callable[[float, Callable[[], None]], None],
     ) -> None:
+        self._plan = plan
         self._replicas = replicas
         self._api = api
         self._agents = agents
@@ -96,6 +100,8 @@ class Faults:
 
     def _felt(self, fault: Fault, felt_s: float, *, more_s: float = 0.0, agent: str = "") -> None:
         until_s = self._at_s() + fault.seconds + more_s
+        if self._plan.election and not agent:
+            felt_s += LEASE_FELT_S
         self._history.disturbances.append(
             Disturbance(
                 from_s=self._at_s(), until_s=until_s, felt_until_s=until_s + felt_s, what=fault.harm.value, agent=agent

@@ -76,6 +76,7 @@ class World:
         self._numbers = count()
         self._timeline: list[tuple[float, int, Callable[[], None]]] = []
         self._faults = Faults(
+            plan=plan,
             replicas=self.replicas,
             api=self.api,
             agents=self.agents,
@@ -186,21 +187,24 @@ class World:
     def _look_at_the_end(self) -> None:
         end = self.history.end
         self.history.end_s = self._loop.time()
-        end.ready, end.why_not = False, "nobody leads"
+        leaders = 0
         for replica in self.replicas:
             supervisor = replica.supervisor
             if supervisor is None:
-                end.why_not = f"{replica.name} does not run"
+                end.why_not += f"{replica.name} does not run; "
                 continue
             ready, body = supervisor.ready()
-            view = supervisor.view()
+            leader = body["leader"]
+            assert isinstance(leader, dict)
+            leaders += leader["leading"]
             if not ready:
-                end.why_not = f"{replica.name}: {body.get('reasons')}"
-            elif any(key.slot is not None for key in view.keys.values()) or not view.keys:
-                end.ready, end.why_not = True, ""
-            for namespace, key in view.keys.items():
+                end.why_not += f"{replica.name}: {body.get('reasons')}; "
+            for namespace, key in supervisor.view().keys.items():
                 if key.slot is not None and key.started:
                     end.owners.setdefault(namespace, []).append(f"{replica.name}.{key.slot}")
+        if leaders != 1:
+            end.why_not += f"{leaders} leaders; "
+        end.ready = not end.why_not
         for namespace, uid, path in self.story.hook_paths():
             if namespace not in end.wanted:
                 end.wanted.append(namespace)

@@ -152,6 +152,7 @@ class Machine:
 class WorldPlan:
     seed: int
     workers: int
+    election: bool
     machines: tuple[Machine, ...]
     speaks: str
     honours_keys: bool

@@ -18,6 +18,8 @@ from sim.plan import Machine, WorldPlan
 from sim.processes import MachineClock, Processes, outside
 
 from khook import settings
+from khook.core.election import LeaseLimits
+from khook.errors import LeaseLost
 from khook.kube.credentials import Credentials
 from khook.seams import DEFAULT_TICKS, Ticks
 from khook.supervisor.process import Supervisor
@@ -31,6 +33,10 @@ KEY: Final = "a-key-nobody-may-see"
 RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=15.0, files_s=600.0)
 RARE_BEATS: Final = PoolLimits(heartbeat_s=6.0, heartbeat_timeout_s=18.0, look_s=15.0)
 REAL_BEATS: Final = PoolLimits()
+RARE_RENEWALS: Final = LeaseLimits(duration_s=45.0, renew_deadline_s=30.0, retry_s=8.0, poll_s=5.0)
+REAL_RENEWALS: Final = LeaseLimits()
+HOME: Final = "kagent-system"
+"""Where khook runs and its Lease lies."""
 CONTAINER_BACK_OFF_S: Final = 2.0
 ORPHANS_LIVE_S: Final = 0.018
 """How long a worker may outlive its supervisor: the kernel's PDEATHSIG, at its slowest."""
@@ -222,6 +228,8 @@ class Replica:
             await self.supervisor.run()
         except asyncio.CancelledError:
             raise
+        except LeaseLost:
+            pass
         except Exception as error:  # noqa: BLE001 - whatever ends khook is a fact for the checkers
             self._history.errors.append(f"{process}: {error!r}")
         finally:
@@ -249,6 +257,7 @@ class Replica:
             instance=self.name,
             ticks=DEFAULT_TICKS if plan.real_ticks else RARE_TICKS,
             pool_limits=REAL_BEATS if plan.real_ticks else RARE_BEATS,
+            lease_limits=REAL_RENEWALS if plan.real_ticks else RARE_RENEWALS,
         )
 
     async def _work(self, seat: Seat) -> None:
@@ -286,6 +295,8 @@ class _Settings:
             "KAGENT_API_KEY": KEY,
             "KAGENT_PROTOCOL": "execute" if plan.speaks == "execute" else "auto",
             "KHOOK_WORKERS": str(plan.workers),
+            "LEADER_ELECTION": "true" if plan.election else "false",
+            "POD_NAMESPACE": HOME,
             "KHOOK_REDELIVER_FOR": f"{plan.redeliver_for_s}s",
             "KHOOK_RUN_DEADLINE": f"{plan.run_deadline_s}s",
         }

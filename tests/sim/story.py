@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from sim.history import EntryLife, History, Told
 from sim.plan import Change, Edit, EntryPlan, HookPlan, How, PodPlan, Tell, Trouble, WorldPlan
+from sim.replica import HOME
 from support.cluster import HOOKS
 from support.objects import (
     Json,
@@ -108,7 +109,7 @@ class Story:
         self._uids: dict[str, str] = {}
 
     def begin(self) -> None:
-        for namespace in dict.fromkeys(one.namespace for one in self._plan.hooks):
+        for namespace in dict.fromkeys((HOME, *(one.namespace for one in self._plan.hooks))):
             self._cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         later = {edit.hook for edit in self._plan.edits if edit.change is Change.CREATE}
         for key, one in self._hooks.items():

@@ -1,0 +1,208 @@
+"""Defects that the simulation has to find: each one line of the source turned into a promise that is not kept.
+
+They are applied to a copy of the tree and run in a process of their own. A mutant that lives through its worlds means
+that a checker is blind. `old` stands exactly once in its file, and a test holds it to that.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent.parent
+COPIED: Final = ("khook", "shards", "tests/sim", "tests/support")
+WORLDS_MOST: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    name: str
+    promise: str
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    name: str
+    caught_after: int | None
+    """Worlds until the first that fails; None: it lived through all."""
+    by: str
+    seed: int | None
+
+
+MUTANTS: Final = (
+    Mutant(
+        name="acknowledge a revoke before anything has stopped",
+        promise="P3",
+        file="shards/member.py",
+        old="        try:\n            await self._work.stop(key, held.epoch)\n",
+        new="        self._send(wire.Stopped(key=key, epoch=held.epoch))\n"
+        "        try:\n            await self._work.stop(key, held.epoch)\n",
+    ),
+    Mutant(
+        name="send without waiting for the claim",
+        promise="P2",
+        file="khook/worker/attempts.py",
+        old="            if not await self._claim(job, CallState.CALLING):\n                return None\n",
+        new="            job.table.writer.now()\n",
+    ),
+    Mutant(
+        name="send again without a reconcile",
+        promise="P2",
+        file="khook/worker/attempts.py",
+        old="        if job.doubtful:\n            found = await self._reconcile(job, protocol)\n",
+        new="        if job.doubtful and job.claimed:\n            found = await self._reconcile(job, protocol)\n",
+    ),
+    Mutant(
+        name="believe at once that nothing was sent",
+        promise="P2",
+        file="khook/worker/attempts.py",
+        old="if found is not Finding.NO_TRACE or left_s <= 0:",
+        new="if found is not Finding.NO_TRACE or left_s <= 60:",
+    ),
+    Mutant(
+        name="start every leader's epochs at 1",
+        promise="P3",
+        file="khook/supervisor/process.py",
+        old="self._pool.lead(self._leadership.epoch * FIRST_EPOCHS)",
+        new="self._pool.lead(FIRST_EPOCHS)",
+    ),
+    Mutant(
+        name="go on watching after a 410",
+        promise="P1, P7",
+        file="khook/kube/watch.py",
+        old='        """The version is gone: list again, at once unless that list was made just now."""\n'
+        "        self._wanted_list = Relist.GONE\n",
+        new='        """The version is gone: list again, at once unless that list was made just now."""\n'
+        '        self._version = ""\n',
+    ),
+    Mutant(
+        name="mute after a failure for as long as after a call",
+        promise="P1",
+        file="khook/core/verdict.py",
+        old="now < _failed_time(call) + rules.retry_gap, Verdict.FIRE",
+        new="now < _failed_time(call) + cooldown, Verdict.FIRE",
+    ),
+    Mutant(
+        name="keep a dead worker's keys",
+        promise="P3, P5",
+        file="shards/plan.py",
+        old="        for key in [key for key, hold in self._holds.items() if hold.slot == slot]:\n            self._free(key)\n",
+        new="        for key in [key for key, hold in self._holds.items() if hold.slot == slot]:\n"
+        "            self._holds[key] = replace(self._holds[key], slot='nobody')\n",
+    ),
+    Mutant(
+        name="act without a permission",
+        promise="P3",
+        file="shards/permission.py",
+        old="        return self._clock.monotonic() < self.until_at\n",
+        new="        return True\n",
+    ),
+    Mutant(
+        name="take a Lease that somebody holds",
+        promise="P3",
+        file="khook/supervisor/leader.py",
+        old="if self._observed.standing(self._clock.monotonic()) is Standing.HELD:",
+        new="if self._observed.standing(self._clock.monotonic() + 40.0) is Standing.HELD:",
+    ),
+    Mutant(
+        name="start with an empty table",
+        promise="P5",
+        file="khook/worker/namespace.py",
+        old='table.restore(hook.get("status") or {})',
+        new="table.restore({})",
+    ),
+    Mutant(
+        name="take what was judged for news",
+        promise="P2, P5",
+        file="khook/core/verdict.py",
+        old="    last = row.last_signal\n    if signal.pod_uid != last.pod_uid:\n",
+        new="    last = row.last_signal\n    if signal.listed or signal.pod_uid != last.pod_uid:\n        return False\n"
+        "    if signal.pod_uid != last.pod_uid:\n",
+    ),
+    Mutant(
+        name="forget parked calls",
+        promise="P1",
+        file="khook/worker/lot.py",
+        old="        for agent in self._parking.agents:\n            self._let_go(agent, now_at)\n",
+        new="",
+    ),
+    Mutant(
+        name="look at nothing again for a new entry",
+        promise="P1",
+        file="khook/worker/namespace.py",
+        old="                self._looks.want(audience)\n",
+        new="                pass\n",
+    ),
+    Mutant(
+        name="count a window from its claim",
+        promise="P2",
+        file="khook/core/verdict.py",
+        old="return (call.accepted_time or call.claimed_time) + cooldown if _was_accepted(call) else call.claimed_time",
+        new="return call.claimed_time + cooldown if _was_accepted(call) else call.claimed_time",
+    ),
+    Mutant(
+        name="believe our own clock",
+        promise="P1, P2",
+        file="khook/kube/client.py",
+        old="        return self._clock.now() + self._server_time.offset\n",
+        new="        return self._clock.now()\n",
+    ),
+    Mutant(
+        name="take a conflict for a write",
+        promise="P1",
+        file="khook/worker/status.py",
+        old="        self._take(hook)\n        self._asked = None\n",
+        new="        self._take(hook)\n        self._asked = self._source(self._held)\n",
+    ),
+    Mutant(
+        name="let a hung agent hold up the others",
+        promise="P4",
+        file="khook/worker/attempts.py",
+        old="        ticket = await self._turnstile.enter(job, agent=agent)\n",
+        new='        ticket = await self._turnstile.enter(job, agent="any")\n',
+    ),
+)
+
+
+def tried(mutant: Mutant, *, worlds: int = WORLDS_MOST, first_seed: int = 0) -> Fate:
+    """Worlds with this defect in them, until one fails."""
+    with tempfile.TemporaryDirectory(prefix="khook-mutant-") as folder:
+        root = Path(folder)
+        for part in COPIED:
+            shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+        apply(mutant, root)
+        ran = subprocess.run(
+            [sys.executable, "-m", "sim", "--worlds", str(worlds), "--first-seed", str(first_seed), "--jobs", "1"]
+            + ["--stop-at-first", "--json", "-"],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode not in (0, 1):
+            raise RuntimeError(f"{mutant.name}: {ran.stderr[-2000:]}")
+        found = json.loads(ran.stdout.splitlines()[-1])
+    failed = found["failed"][:1]
+    return Fate(
+        name=mutant.name,
+        caught_after=found["worlds"] if failed else None,
+        by=failed[0]["violations"][0].partition(":")[0] if failed else "",
+        seed=failed[0]["seed"] if failed else None,
+    )
+
+
+def apply(mutant: Mutant, root: Path) -> None:
+    file = root / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: its text stands {text.count(mutant.old)} times in {mutant.file}")
+    file.write_text(text.replace(mutant.old, mutant.new))
