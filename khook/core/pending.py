@@ -9,7 +9,7 @@ own status wherever there are any, so that a restart of ours or a relist finds t
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -36,6 +36,11 @@ CANNOT_START: Final = frozenset(
     }
 )
 """Reasons of a waiting container (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)."""
+
+
+CLOCKS_AGREE: Final = timedelta(seconds=5)
+"""A mark no further ahead of our clock is believed as it stands. What we know of the API server's time is off by up to
+a second; cut to that, the same pod had another `since` for each owner of its namespace, and was told anew by the next."""
 
 
 class PendingKind(StrEnum):
@@ -98,13 +103,14 @@ def _known(since: datetime, reason: str, message: str | None, container: str | N
 
 def _quiet_since(line: PodLine, before: Pending | None, *, unscheduled: bool, now: datetime) -> datetime:
     marked = _newest(_marks(line, failed_too=True)) or now
+    ahead = marked > now + CLOCKS_AGREE
     if before is not None and before.kind is PendingKind.UNEXPLAINED:
         # A node's clock that is ahead of ours must not push the timer away.
-        return max(marked, before.since) if marked <= now else before.since
+        return before.since if ahead else max(marked, before.since)
     if before is not None and before.kind is PendingKind.GATED and unscheduled:
         # Nothing in the status says when a gate was taken away.
         return now
-    return min(marked, now)
+    return now if ahead else marked
 
 
 def _marks(line: PodLine, *, failed_too: bool) -> Iterator[datetime | None]:

@@ -247,6 +247,12 @@ def test_a_pod_that_the_scheduler_took_up_after_its_gate_waits_from_then() -> No
     assert stuck_at(see(facts, scheduled, seconds=505)[0], STUCK) == at(560)
 
 
+def test_a_clock_of_ours_that_lags_by_a_second_finds_the_same_level_as_one_that_does_not() -> None:
+    """Two owners of a namespace, one after the other: else the second takes the first one's incident for a new one."""
+    line = pod("Pending", main(waits="ContainerCreating"), conditions=[condition("PodScheduled", "True", since=10)])
+    assert {see(None, line, seconds=seconds)[0].pending.since for seconds in (9.2, 10, 70)} == {at(10)}  # type: ignore[union-attr]
+
+
 def test_a_node_clock_ahead_of_ours_does_not_put_the_timer_off() -> None:
     def after_init(*, ended: float, waits: str = "PodInitializing") -> PodLine:
         done = {"terminated": {"reason": "Completed", "exitCode": 0, "finishedAt": stamp(ended)}}
