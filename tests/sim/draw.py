@@ -5,6 +5,7 @@ the faults fall into the seconds around a tell, when something is under way.
 """
 
 import random
+from dataclasses import replace
 
 from typing import Final
 
@@ -44,6 +45,8 @@ TYPE_OF: Final = {
     Trouble.QUIET: "pod-pending",
     Trouble.PROBE: "probe-failed",
 }
+
+_SOONER: Final = {Trouble.QUIET: Trouble.UNSCHEDULABLE}
 
 AGENT_FAULTS: Final = (
     ("refuse", 90.0),
@@ -117,14 +120,18 @@ class _Drawing:
         chance = self._chance
         two = two_replicas and chance.random() < 0.3
         speaks = "a2a" if chance.random() < 0.65 else "execute"
+        machines = tuple(self._machine(two=two) for _ in range(2 if two else 1))
         hooks = self._hooks()
         pods = self._pods(hooks)
+        if any(machine.rate != 1.0 for machine in machines):
+            # How long a pod has been Pending is then anybody's guess.
+            pods = tuple(replace(pod, trouble=_SOONER.get(pod.trouble, pod.trouble)) for pod in pods)
         tells = self._tells(pods, hooks)
         return WorldPlan(
             seed=self._seed,
             workers=chance.choice((2, 2, 3)),
             election=two or chance.random() < 0.15,
-            machines=tuple(self._machine(two=two) for _ in range(2 if two else 1)),
+            machines=machines,
             speaks=speaks,
             honours_keys=speaks == "a2a" or chance.random() < 0.7,
             real_ticks=chance.random() < 0.04,

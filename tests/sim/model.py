@@ -129,7 +129,7 @@ def justifies(told: Told, life: EntryLife) -> bool:
         case Trouble.CRASH | Trouble.KILLED:
             return life.event_type == "pod-restart"
         case Trouble.OOM:
-            return life.event_type == "pod-restart" or (told.oom and life.event_type == "oom-kill")
+            return life.event_type in ("oom-kill", "pod-restart")
         case Trouble.PROBE:
             return life.event_type == "probe-failed"
         case _:
@@ -150,8 +150,10 @@ def _of_hook(history: History, told: Told, entries: list[EntryLife], *, fair: bo
     answering = [life for life in entries if justifies(told, life)]
     if not answering:
         return
-    if told.oom:
+    if told.trouble is Trouble.OOM:
         ooms = [life for life in answering if life.event_type == "oom-kill"]
+        if not told.oom and len(ooms) == len(answering):
+            return  # a restart as far as anybody knows, and nobody asked for one
         if ooms and len(ooms) < len(answering):
             moved = any(life.from_s > told.at_s - 60.0 or life.until_s < history.end_s for life in ooms)
             if told.is_event or moved:  # whose it is depends on what is known of the pod at that moment
@@ -179,6 +181,8 @@ def _due(history: History, told: Told, life: EntryLife, *, fair: bool) -> Due | 
         return None
     if life.from_s > told.at_s and by_s - told.at_s > MAX_SIGNAL_AGE_S - 60.0:
         return None  # near the age at which it is history for a new entry
+    if life.from_s > told.at_s and told.trouble is Trouble.OOM and told.is_event:
+        return None  # whose it is hangs on the pod's terminations since
     if any(since <= by_s and until >= told.at_s - SLACK_S for since, until in life.suspended):
         return None
     if not _could_be_known(told, life, since_s=since_s, by_s=by_s):

@@ -30,7 +30,7 @@ from shards.member import PoolGone
 from shards.policy import PoolLimits
 
 KEY: Final = "a-key-nobody-may-see"
-RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=15.0, files_s=600.0)
+RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=5.0, files_s=600.0)
 RARE_BEATS: Final = PoolLimits(heartbeat_s=6.0, heartbeat_timeout_s=18.0, look_s=15.0)
 REAL_BEATS: Final = PoolLimits()
 RARE_RENEWALS: Final = LeaseLimits(duration_s=45.0, renew_deadline_s=30.0, retry_s=8.0, poll_s=5.0)
