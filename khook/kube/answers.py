@@ -7,6 +7,7 @@ details. Nothing here looks at text: messages are for people.
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -101,8 +102,9 @@ def _header_s(header: str, now: datetime | None) -> float | None:
     return None if time is None or now is None else max(0.0, (time - now).total_seconds())
 
 
+@lru_cache(maxsize=16)
 def http_date(text: str) -> datetime | None:
-    """An HTTP date as an aware UTC time; None when it is none."""
+    """An HTTP date as an aware UTC time; None when it is none. All answers of one second carry the same."""
     try:
         time = parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):

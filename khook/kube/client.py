@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
@@ -46,6 +47,9 @@ OBJECT_LIMIT_BYTES: Final = 4 * 1024 * 1024
 
 # A Status with its message; the rest of a proxy's error page is not worth reading.
 ERROR_LIMIT_BYTES: Final = 64 * 1024
+
+# Parsing an address costs more than the rest of a request; a worker asks for a few paths of each of its namespaces.
+URLS_MOST: Final = 4096
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 USER_AGENT: Final = f"khook/{version('khook')}"
@@ -216,7 +220,7 @@ class KubeClient:
             extensions["sni_hostname"] = credentials.tls_server_name
         return httpx.Request(
             method,
-            httpx.URL(credentials.server.rstrip("/") + path, params=params or None),
+            _url(credentials.server, path) if not params else _url(credentials.server, path).copy_with(params=params),
             headers=headers | {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {}),
             content=content,
             extensions=extensions,
@@ -252,6 +256,11 @@ class KubeClient:
             body = b""
         retry_after = response.headers.get("retry-after")
         return error_for_answer(response.status_code, body=body, retry_after=retry_after, now=self.server_now())
+
+
+@lru_cache(maxsize=URLS_MOST)
+def _url(server: str, path: str) -> httpx.URL:
+    return httpx.URL(server.rstrip("/") + path)
 
 
 def _async_stream(response: httpx.Response) -> AsyncIterable[bytes]:

@@ -136,7 +136,7 @@ class _Drawing:
             honours_keys=speaks == "a2a" or chance.random() < 0.7,
             real_ticks=chance.random() < 0.04,
             latency=chance.random() < 0.3,
-            run_s=chance.choice((2.0, 5.0, 20.0)),
+            run_s=chance.choice((1.0, 2.0, 4.0, 15.0)),
             redeliver_for_s=chance.choice((900, 900, 600, 0)),
             run_deadline_s=chance.choice((600, 300)),
             hooks=hooks,

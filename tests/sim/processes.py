@@ -119,8 +119,8 @@ class Processes:
     def stopped(self, name: str) -> bool:
         return name in self.loop.stopped
 
-    def tasks(self, name: str) -> int:
-        return len(self._tasks.get(name, ()))
+    def tasks(self) -> int:
+        return sum(map(len, self._tasks.values()))
 
     def _started(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
         task = self._make(loop, coro, **kwargs)
