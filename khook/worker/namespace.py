@@ -270,7 +270,9 @@ class OwnedNamespace:
             table.show_forbidden(bool(self.forbidden()))
         if not self._pods.synced.is_set():
             return
-        self._pods.tick()
+        if self._pod_watch.health.opened:
+            # While nobody tells us of the pods, one that looked stuck may be long on its way.
+            self._pods.tick()
         for table in self.tables:
             for row, entry in table.tick(self._pods.named):
                 pod = self._pods.named(row.resource_name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from support.objects import crash_looping, entry, hook
+from support.objects import crash_looping, entry, hook, pod, running, scheduled
 from support.world import World, play
 
 from khook.sandbox.api_routes import ApiCall
@@ -179,5 +179,38 @@ def test_a_pod_that_started_well_while_nobody_watched_was_never_stuck() -> None:
         await world.until(world.is_ready)
         await world.after(60)
         assert world.agents.attempts == []
+
+    play(story)
+
+
+def test_a_pod_that_got_well_while_nobody_watched_does_not_become_stuck_meanwhile() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("pod-pending"))
+        web = await world.cluster.pod(pod("web-1", namespace="shop"), scheduled(now=world.now()))
+        await world.after(10)
+        undo = world.api.refuse(watches("pods"))
+        world.api.cut_connections(watches("pods"))
+        await world.after(10)
+        await world.cluster.pod_status(web, running(now=world.now()))
+        await world.after(80)
+        assert world.agents.attempts == []
+        undo()
+        await world.after(120)
+        assert world.agents.attempts == []
+
+    play(story)
+
+
+def test_a_pod_that_is_still_stuck_when_the_watch_is_back_is_told_then() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("pod-pending"))
+        await world.cluster.pod(pod("web-1", namespace="shop"), scheduled(now=world.now()))
+        await world.after(10)
+        undo = world.api.refuse(watches("pods"))
+        world.api.cut_connections(watches("pods"))
+        await world.after(100)
+        undo()
+        (run,) = await world.called(1)
+        assert run.context["eventName"] == "pod-pending"
 
     play(story)
