@@ -58,6 +58,11 @@ class Plan:
         self._revoked: dict[str, None] = {}
 
     @property
+    def revoking(self) -> int:
+        """How many keys wait for the acknowledgement of a revoke."""
+        return len(self._revoked)
+
+    @property
     def leads(self) -> bool:
         return self._next_epoch is not None
 

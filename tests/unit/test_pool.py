@@ -348,7 +348,7 @@ def test_a_slot_that_crashes_too_often_is_broken_and_its_keys_go_to_the_others()
         assert set(world.running) == set(KEYS)
         assert before.items() <= world.running.items()
         assert world.owners() == world.running
-        assert ("slot is broken", {"slot": "w2", "deaths": 10}) in world.log.events
+        assert ("slot is broken", {"slot": "w2", "deaths": 10, "retry_in_s": 600}) in world.log.events
 
     story(tell, Crashing(), slots=3)
 
