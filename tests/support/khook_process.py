@@ -33,6 +33,7 @@ class KhookProcess:
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",
             "LOG_LEVEL": "debug",
+            "LEADER_ELECTION": "false",
         } | dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
