@@ -200,7 +200,9 @@ class Election:
         return max(self._back_off.failed(healthy_for_s=0.0), self._limits.poll_s)
 
     def _nowhere(self) -> SettingsError:
-        where = f"POD_NAMESPACE: the namespace {self._lease.namespace!r}, where the Lease of the leader election is kept"
+        where = (
+            f"POD_NAMESPACE: the namespace {self._lease.namespace!r}, where the Lease of the leader election is kept"
+        )
         return SettingsError(
             [f"{where}, does not exist; name one that does, or run one replica with LEADER_ELECTION=false"]
         )
