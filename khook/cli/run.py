@@ -11,12 +11,14 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from khook import log, metrics, settings
 from khook.agents.tls import agent_tls
+from khook.kube.credentials import Credentials
 from khook.kube.transports import NetworkTransports
 from khook.seams import Exit, SystemClock
-from khook.supervisor.credentials import load_credentials
+from khook.supervisor.credentials import load_beside_the_loop, load_credentials
 from khook.supervisor.process import Supervisor
 from khook.supervisor.server import Servers
 from khook.worker import entry
@@ -43,19 +45,27 @@ def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) 
     launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
     launcher.ensure_running()
     try:
-        asyncio.run(_supervise(chosen, launcher, environ, exit_now=exit_now))
+        # Before the loop: an exec plug-in may take its time, and nobody waits for us yet.
+        credentials = load_credentials(environ)
+        asyncio.run(_supervise(chosen, launcher, credentials, environ, exit_now=exit_now))
     finally:
         if chosen.multiproc_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _supervise(
-    chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str], *, exit_now: Exit
+    chosen: settings.Settings,
+    launcher: Launcher,
+    credentials: Credentials,
+    environ: Mapping[str, str],
+    *,
+    exit_now: Exit,
 ) -> None:
     instance = chosen.pod_name or socket.gethostname()
     supervisor = Supervisor(
         settings=chosen,
-        load_credentials=lambda: load_credentials(environ),
+        credentials=credentials,
+        load_credentials=partial(load_beside_the_loop, environ),
         launcher=launcher,
         clock=SystemClock(),
         randomness=random.SystemRandom(),

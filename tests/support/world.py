@@ -113,6 +113,9 @@ class World:
         } | environ
         self.credentials: Credentials | KhookError = Credentials(server=API)
         """What khook is given, or told, whenever it loads its credentials."""
+        self.load_s = 0.0
+        """How long a load takes, after the one at the start."""
+        self.loads = 0
         self._processes = Processes()
         self._names: dict[str, str] = {}
         self._starts = 0
@@ -123,6 +126,7 @@ class World:
     def _new_supervisor(self) -> Supervisor:
         return Supervisor(
             settings=settings.load(self._environ),
+            credentials=self._given(),
             load_credentials=self._load_credentials,
             launcher=self.launcher,
             clock=self._khooks_clock,
@@ -131,7 +135,12 @@ class World:
             instance="khook-0",
         )
 
-    def _load_credentials(self) -> Credentials:
+    async def _load_credentials(self) -> Credentials:
+        self.loads += 1
+        await asyncio.sleep(self.load_s)
+        return self._given()
+
+    def _given(self) -> Credentials:
         if isinstance(self.credentials, KhookError):
             raise self.credentials
         return self.credentials
