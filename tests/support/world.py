@@ -111,8 +111,8 @@ class World:
             "KAGENT_PROTOCOL": "execute" if speaks is Speaks.EXECUTE else "auto",
             "KHOOK_WORKERS": "2",
         } | environ
-        self.credentials: Credentials | KhookError = Credentials(server=API)
-        """What khook is given, or told, whenever it loads its credentials."""
+        self.credentials: Credentials | KhookError | Callable[[], Credentials] = Credentials(server=API)
+        """What khook is given, told or issued whenever it loads its credentials."""
         self.load_s = 0.0
         """How long a load takes, after the one at the start."""
         self.loads = 0
@@ -143,7 +143,7 @@ class World:
     def _given(self) -> Credentials:
         if isinstance(self.credentials, KhookError):
             raise self.credentials
-        return self.credentials
+        return self.credentials if isinstance(self.credentials, Credentials) else self.credentials()
 
     async def _serve(self, seat: Seat) -> None:
         name = self._names[seat.slot] = f"{seat.slot}-{seat.pid}"
