@@ -68,7 +68,7 @@ class ApiCredentials:
 
     async def fresh(self) -> Credentials:
         """After a 401: newer ones where there are any, else those in use. Takes as long as a load, or no time."""
-        if self._loading is not None or self._clock.monotonic() >= self._not_before_at:
+        if self._clock.monotonic() >= self._not_before_at:
             await self._shared_load(refused=True)
         return self.credentials
 

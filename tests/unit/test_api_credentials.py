@@ -247,6 +247,21 @@ def test_credentials_that_are_refused_for_ever_are_loaded_at_a_falling_rate() ->
     play(story)
 
 
+def test_what_did_not_expire_may_be_followed_by_what_does() -> None:
+    async def story() -> None:
+        issuer = Issuer()
+        running = asyncio.create_task(issuer.api.run())
+        await asyncio.sleep(MINUTE)
+        issuer.life_s = 10 * MINUTE
+        await issuer.api.fresh()
+        await asyncio.sleep(8 * MINUTE + 1)
+        assert issuer.loaded_at == pytest.approx([MINUTE, 9 * MINUTE])
+        running.cancel()
+        await asyncio.wait([running])
+
+    play(story)
+
+
 def test_a_load_after_a_401_that_fails_gives_the_old_ones() -> None:
     async def story() -> None:
         issuer = Issuer()

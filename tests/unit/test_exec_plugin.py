@@ -293,7 +293,7 @@ def pipe(tmp_path: Path) -> Iterator[io.FileIO]:
 
 
 def hanging(folder: Path) -> str:
-    return f"exec 9>{folder}/pipe; echo started >&9; sleep 300 & wait"
+    return f"exec 9>{folder}/pipe; echo started >&9; sleep 60 & wait"
 
 
 def test_a_plug_in_that_hangs_is_killed_with_its_children(tmp_path: Path, pipe: io.FileIO) -> None:
