@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from khook.errors import KhookError
+from khook.errors import KhookError, SettingsError
 from khook.kube.credentials import Credentials
 from khook.log import Log, register_token
 from khook.seams import Clock
@@ -32,6 +32,9 @@ CALM_S: Final = 60.0
 """Credentials that are refused sooner than this after a load were refused although they were fresh."""
 LOOK_AGAIN_S: Final = 30.0
 """A wait for the wall clock is cut into such pieces: it may be set, and the machine may have slept."""
+
+MOVED: Final = "KUBECONFIG: it names {} now, and khook works on {}: start it again, or switch back"
+"""A person who looks at another cluster changes the current context, and does not mean us."""
 
 
 def renewal_time(expires_time: datetime, *, taken_time: datetime) -> datetime:
@@ -113,6 +116,8 @@ class ApiCredentials:
     async def _load_once(self, *, refused: bool) -> None:
         try:
             credentials = await self._load()
+            if credentials.server != self.credentials.server:
+                raise SettingsError([MOVED.format(credentials.server, self.credentials.server)])
         except KhookError as error:
             self._pace(led_nowhere=True)
             self._log.error("credentials not loaded", reason=str(error), retry_in_s=self._pause_s)

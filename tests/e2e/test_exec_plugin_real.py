@@ -1,7 +1,10 @@
 """A kubeconfig with an exec plug-in on the real API server: tokens that end or are refused, and bad starts."""
 
 import asyncio
+import io
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +137,7 @@ def test_supervisor_and_workers_go_on_with_what_the_plug_in_gives_before_the_end
     ("script", "why"),
     [
         ("echo 'please log in: cloud login' >&2; exit 1", "the plug-in ended with 1: please log in: cloud login"),
+        ("read word; echo \"asked and heard '$word'\" >&2; exit 1", "the plug-in ended with 1: asked and heard ''"),
         (None, "command '/no/such/plugin' not found, or not executable; see https://cloud.example/install"),
     ],
 )
@@ -151,6 +155,7 @@ def test_a_plug_in_that_cannot_give_anything_at_the_start_is_named_and_ends_with
             "HEALTH_PORT": "0",
         }
         | kubeconfig(tmp_path / "config", user=user),
+        input="what is typed is not for plug-ins\n",
         capture_output=True,
         text=True,
         timeout=60,
@@ -161,3 +166,27 @@ def test_a_plug_in_that_cannot_give_anything_at_the_start_is_named_and_ends_with
         f"  KUBECONFIG: {tmp_path / 'config'}: users[u]/user/exec: {why}",
     ]
     assert (done.returncode, done.stdout) == (78, "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_at_the_start_ends_khook_and_the_plug_in_it_waits_for(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    hanging = plugin(tmp_path / "plugin", f"exec 9>{tmp_path}/pipe; echo started >&9; sleep 60 & wait")
+    with io.FileIO(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)) as pipe:
+        khook = subprocess.Popen(
+            [sys.executable, "-m", "khook", "run"],
+            env={"PATH": os.environ["PATH"], "KAGENT_API_KEY": "a-key-nobody-may-see"}
+            | kubeconfig(tmp_path / "config", user=exec_user(hanging)),
+        )
+        try:
+            select.select([pipe], [], [], 30)
+            assert pipe.read() == b"started\n"
+            khook.send_signal(number)
+            assert khook.wait(30) == code
+            select.select([pipe], [], [], 30)
+            assert pipe.read() == b"", "nobody holds the pipe any more"
+        finally:
+            khook.kill()
+            khook.wait()

@@ -44,6 +44,7 @@ class Issuer:
         self.life_s = life_s
         self.takes_s = 0.0
         self.fails = False
+        self.server = "http://api"
         self.loaded_at: list[float] = []
         """When loads began, in virtual seconds."""
         self.taken: list[str] = []
@@ -53,7 +54,7 @@ class Issuer:
 
     def _credentials(self) -> Credentials:
         ends = None if self.life_s is None else START + timedelta(seconds=self.clock.monotonic() + self.life_s)
-        return Credentials(server="http://api", token=f"token-{len(self.loaded_at)}", expires_time=ends)
+        return Credentials(server=self.server, token=f"token-{len(self.loaded_at)}", expires_time=ends)
 
     async def _load(self) -> Credentials:
         self.loaded_at.append(self.clock.monotonic())
@@ -284,6 +285,17 @@ def test_a_load_after_a_401_sets_the_time_of_the_next_renewal() -> None:
         await asyncio.wait([running])
 
     play(story)
+
+
+def test_a_kubeconfig_that_names_another_server_by_now_takes_khook_nowhere_else(logged: io.StringIO) -> None:
+    async def story() -> None:
+        issuer = Issuer()
+        issuer.server = "http://another"
+        assert (await issuer.api.fresh()).server == "http://api"
+        assert issuer.taken == []
+
+    play(story)
+    assert "it names http://another now, and khook works on http://api" in logged.getvalue()
 
 
 def test_the_same_again_is_told_to_nobody() -> None:
