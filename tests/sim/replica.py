@@ -35,6 +35,7 @@ RARE_BEATS: Final = PoolLimits(heartbeat_s=6.0, heartbeat_timeout_s=18.0, look_s
 REAL_BEATS: Final = PoolLimits()
 RARE_RENEWALS: Final = LeaseLimits(duration_s=45.0, renew_deadline_s=30.0, retry_s=8.0, poll_s=5.0)
 REAL_RENEWALS: Final = LeaseLimits()
+CREDENTIALS: Final = Credentials(server=f"http://{API}")
 HOME: Final = "kagent-system"
 """Where khook runs and its Lease lies."""
 CONTAINER_BACK_OFF_S: Final = 2.0
@@ -249,7 +250,8 @@ class Replica:
         plan = self._plan
         return Supervisor(
             settings=_SETTINGS.of(plan, self.name),
-            load_credentials=lambda: Credentials(server=f"http://{API}"),
+            credentials=CREDENTIALS,
+            load_credentials=_load,
             launcher=self._launcher,  # type: ignore[arg-type]
             clock=self._clock,
             randomness=random.Random(self._chance.getrandbits(64)),
@@ -281,6 +283,10 @@ class Replica:
             raise
         finally:
             self._processes.end(process)
+
+
+async def _load() -> Credentials:
+    return CREDENTIALS
 
 
 class _Settings:
