@@ -135,6 +135,7 @@ class _Drawing:
             speaks=speaks,
             honours_keys=speaks == "a2a" or chance.random() < 0.7,
             real_ticks=chance.random() < 0.04,
+            frail=chance.random() < 0.25,
             latency=chance.random() < 0.3,
             run_s=chance.choice((1.0, 2.0, 4.0, 15.0)),
             redeliver_for_s=chance.choice((900, 900, 600, 0)),

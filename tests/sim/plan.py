@@ -157,6 +157,8 @@ class WorldPlan:
     speaks: str
     honours_keys: bool
     real_ticks: bool
+    frail: bool
+    """Few deaths break a slot: its namespaces go to the others, and come back."""
     latency: bool
     """Requests take some milliseconds, so that things happen in between."""
     run_s: float

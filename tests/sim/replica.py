@@ -19,7 +19,7 @@ from sim.processes import MachineClock, Processes, outside
 
 from khook import settings
 from khook.core.election import LeaseLimits
-from khook.errors import LeaseLost
+from khook.errors import LeaseLost, PoolGaveUp
 from khook.kube.credentials import Credentials
 from khook.seams import DEFAULT_TICKS, Ticks
 from khook.supervisor.process import Supervisor
@@ -33,6 +33,7 @@ KEY: Final = "a-key-nobody-may-see"
 RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=5.0, files_s=600.0)
 RARE_BEATS: Final = PoolLimits(heartbeat_s=6.0, heartbeat_timeout_s=18.0, look_s=15.0)
 REAL_BEATS: Final = PoolLimits()
+FRAIL: Final = {"crash_budget": 2, "crash_window_s": 300.0, "broken_for_s": 300.0, "probation_s": 20.0}
 RARE_RENEWALS: Final = LeaseLimits(duration_s=45.0, renew_deadline_s=30.0, retry_s=8.0, poll_s=5.0)
 REAL_RENEWALS: Final = LeaseLimits()
 CREDENTIALS: Final = Credentials(server=f"http://{API}")
@@ -232,7 +233,8 @@ class Replica:
         except LeaseLost:
             pass
         except Exception as error:  # noqa: BLE001 - whatever ends khook is a fact for the checkers
-            self._history.errors.append(f"{process}: {error!r}")
+            if not (self._plan.frail and isinstance(error, PoolGaveUp)):
+                self._history.errors.append(f"{process}: {error!r}")
         finally:
             self.supervisor = None
             self._processes.end(process)
@@ -258,7 +260,7 @@ class Replica:
             transports=self._network.transports(process=process, replica=self.name),
             instance=self.name,
             ticks=DEFAULT_TICKS if plan.real_ticks else RARE_TICKS,
-            pool_limits=REAL_BEATS if plan.real_ticks else RARE_BEATS,
+            pool_limits=_limits(plan),
             lease_limits=REAL_RENEWALS if plan.real_ticks else RARE_RENEWALS,
         )
 
@@ -283,6 +285,11 @@ class Replica:
             raise
         finally:
             self._processes.end(process)
+
+
+def _limits(plan: WorldPlan) -> PoolLimits:
+    limits = REAL_BEATS if plan.real_ticks else RARE_BEATS
+    return replace(limits, **FRAIL) if plan.frail else limits  # type: ignore[arg-type]
 
 
 async def _load() -> Credentials:
