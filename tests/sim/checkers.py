@@ -16,7 +16,7 @@ Each is a promise of khook's made exact. Where the promise has an exception it s
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from sim.history import Act, History, Hold, IncidentKey
+from sim.history import Act, History, Hold, IncidentKey, Stream
 from sim.model import (
     ACCEPTED_FAILURES,
     SLACK_S,
@@ -35,6 +35,8 @@ Checker = Callable[[History], list[str]]
 
 ATTEMPTS_MOST: Final = 40
 """Of one call: three a delivery, and within a quarter of an hour a breaker lets no more than a dozen through."""
+CLAIMED_WITHIN_S: Final = 0.3
+"""Evidence that came so shortly before a claim may not have been seen by it."""
 TASKS_MOST: Final = 400
 STATUS_WRITES_A_SECOND: Final = 12
 """Of one namespace with up to two Hooks: repeats cost one a second each, claims one each."""
@@ -80,7 +82,7 @@ def justified(history: History) -> list[str]:
         evidence = sorted(told.at_s for told in history.told if told.pod == key[3] and justifies(told, life))
         before_s = float("-inf")
         for call in sorted((one for one in its_calls if one.accepted), key=lambda one: one.claimed_s):
-            if not any(before_s - SLACK_S <= at_s <= call.accepted_s + SLACK_S for at_s in evidence):
+            if not any(before_s - CLAIMED_WITHIN_S <= at_s <= call.accepted_s for at_s in evidence):
                 wrong.append(f"{call.accepted_s:.3f} called for nothing new: {_name(key)}, call {call.id}")
             before_s = call.claimed_s
         wrong += [problem for call in its_calls if (problem := _without_cause(history, call, life.until_s))]
@@ -180,7 +182,9 @@ def single_owner(history: History) -> list[str]:
     holds: dict[str, list[Hold]] = {}
     for hold in history.holds:
         holds.setdefault(hold.namespace, []).append(hold)
-    wrong = [problem for namespace in holds for problem in _meeting(holds[namespace])]
+    election = history.plan.election
+    wrong = [problem for namespace in holds for problem in _meeting(holds[namespace], election=election)]
+    deaths = {(death.process, death.at_s) for death in history.deaths}
     named = {call.id: call.key[0] for call in calls(history).values()}
     places = {life.uid: life.namespace for life in history.entries}
     for act in history.acts:
@@ -189,25 +193,31 @@ def single_owner(history: History) -> list[str]:
             wrong += _unheld(act, namespace, holds.get(namespace, []))
     for stream in history.streams:
         held = [one for one in holds.get(stream.namespace, ()) if one.process == stream.process]
-        if not any(one.from_s <= stream.from_s and stream.until_s <= one.until_s for one in held):
+        if not any(one.from_s <= stream.from_s and _ended_within(stream, one, deaths) for one in held):
             wrong.append(f"{stream.from_s:.3f} {stream.process} watched {stream.resource} of {stream.namespace}, not its own")
     return wrong
 
 
-def _meeting(holds: list[Hold]) -> list[str]:
+def _ended_within(stream: Stream, hold: Hold, deaths: set[tuple[str, float]]) -> bool:
+    """Closed before its process let go of the namespace; a process that dies lets go of everything at once."""
+    dies = (hold.process, hold.until_s) in deaths
+    return stream.until_number < hold.until_number or (dies and stream.until_s <= hold.until_s)
+
+
+def _meeting(holds: list[Hold], *, election: bool) -> list[str]:
     wrong = []
     ordered = sorted(holds, key=lambda hold: hold.number)
     for before, after in zip(ordered, ordered[1:], strict=False):
         same_pool = before.process.split(".")[:2] == after.process.split(".")[:2]
         if same_pool and after.from_s < before.until_s:
             wrong.append(f"{after.from_s:.3f} two owners of {after.namespace}: {before.process} and {after.process}")
-        if same_pool and before.epoch >= after.epoch:
+        if (same_pool or election) and before.epoch >= after.epoch:
             wrong.append(f"{after.from_s:.3f} epoch {after.epoch} of {after.namespace} follows epoch {before.epoch}")
     return wrong
 
 
 def _unheld(act: Act, namespace: str, holds: list[Hold]) -> list[str]:
-    mine = [one for one in holds if one.process == act.process and one.from_s <= act.at_s <= one.until_s]
+    mine = [one for one in holds if one.process == act.process and one.number < act.number < one.until_number]
     if not mine:
         return [f"{act.at_s:.3f} {act.process}: {act.what} on {namespace}, which it does not hold"]
     newest = max((one for one in holds if one.number < act.number), key=lambda one: one.number, default=None)

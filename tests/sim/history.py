@@ -61,7 +61,7 @@ class Act:
     """Of a send: empty, its call tells."""
     call_id: str = ""
     number: int = 0
-    """Acts, rows and grants are numbered together, as they came."""
+    """Acts, rows, grants and ends are numbered together, as they came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,7 @@ class Hold:
     """Of the grant, among acts and rows."""
     from_s: float
     until_s: float
+    until_number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,7 @@ class Stream:
     resource: str
     from_s: float
     until_s: float
+    until_number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

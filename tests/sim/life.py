@@ -274,6 +274,7 @@ class Log:
     def __init__(self, *, level: int) -> None:
         self.lines: list[tuple[float, str, dict[str, Any]]] = []
         self.loop: SimLoop | None = None
+        self._before = structlog.get_config()
         structlog.configure(
             processors=[structlog.contextvars.merge_contextvars, self._keep],
             wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -282,8 +283,14 @@ class Log:
         )
         self.library = _Library()
         root = logging.getLogger()
+        self._root = (root.handlers, root.level)
         root.handlers = [self.library]
         root.setLevel(logging.WARNING)
+
+    def close(self) -> None:
+        structlog.configure(**self._before)
+        logging.getLogger().handlers, level = self._root
+        logging.getLogger().setLevel(level)
 
     def _keep(self, _: Any, level: str, event: Any) -> Any:
         at_s = 0.0 if self.loop is None else self.loop.time()
@@ -330,6 +337,7 @@ def live(plan: WorldPlan, *, level: int = logging.ERROR) -> tuple[History, Log]:
     finally:
         gc.collect()
         gc.enable()
+        log.close()
     for at_s, name, values in log.lines:
         if name.partition(": ")[2] in DEFECTS:
             history.errors.append(f"{at_s:.3f} {name} {values}")

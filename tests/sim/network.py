@@ -273,6 +273,7 @@ class _Chunks(httpx.AsyncByteStream):
                         resource=resource,
                         from_s=self._opened_s,
                         until_s=self._network.processes.loop.time(),
+                        until_number=next(self._network.numbers),
                     )
                 )
         await self._body.aclose()  # type: ignore[attr-defined]

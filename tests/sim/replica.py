@@ -75,6 +75,7 @@ class Book:
                     number=held.number,
                     from_s=held.from_s,
                     until_s=self._at_s(),
+                    until_number=next(self._numbers),
                 )
             )
 
