@@ -247,8 +247,16 @@ def _counted(row: Row, signal: Signal, seen: datetime, *, anew: bool) -> Row:
         status=RowStatus.FIRING,
         resolved_time=None,
         count=1 if anew else row.count + 1,
-        last_signal=LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time),
+        last_signal=_newest(row, signal),
     )
+
+
+def _newest(row: Row, signal: Signal) -> LastSignal:
+    """A level that is told again is as old as it ever was: it must not make news of what came since."""
+    last = row.last_signal
+    if signal.level and signal.pod_uid == last.pod_uid and signal.raw_time < last.raw_time <= row.last_seen:
+        return last
+    return LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time)
 
 
 def _facts(signal: Signal, seen: datetime) -> Facts:

@@ -174,6 +174,19 @@ def applied(row: Row | None, signal: Signal, verdict: Verdict, *, now: datetime,
     return rows.apply(row, signal, verdict, now=now, entry=an_entry(**changes), call_id=CallId("call-2"))
 
 
+def test_a_level_that_is_told_again_makes_no_news_of_what_came_since() -> None:
+    row = a_row(UNREACHABLE, last_seen=at(300), last_signal=LastSignal(pod_uid=PodUid("uid-1"), raw_time=at(300)))
+    level = a_signal(0, type=EventType.POD_PENDING, level=True)
+    told_again = applied(row, level, Verdict.FIRE, now=at(900))
+    assert verdict(told_again, a_signal(300, listed=True), now=at(901)) is Verdict.STALE
+
+
+def test_a_time_that_lay_in_the_future_is_not_kept_over_a_level() -> None:
+    row = a_row(UNREACHABLE, last_seen=at(300), last_signal=LastSignal(pod_uid=PodUid("uid-1"), raw_time=at(7200)))
+    level = a_signal(0, type=EventType.POD_PENDING, level=True)
+    assert applied(row, level, Verdict.FIRE, now=at(900)).last_signal.raw_time == at(0)
+
+
 def test_firing_opens_a_row_with_a_claim() -> None:
     row = applied(None, a_signal(5), Verdict.FIRE, now=at(7))
     assert row == Row(
