@@ -76,12 +76,16 @@ class Told:
                     return Verdict.REPEAT
                 return Verdict.SUSPENDED if suspended else Verdict.REFIRE
 
-    def hears(self, verdict: Verdict, uid: str, raw: datetime, now: datetime, text: str) -> None:
+    def hears(self, verdict: Verdict, uid: str, raw: datetime, now: datetime, text: str, *, level: bool) -> None:
+        if level and self.phase != "none" and uid == self.uid and raw < self.raw <= self.seen:
+            raw_kept = self.raw  # a state that is told again does not make news of what came since
+        else:
+            raw_kept = raw
         opens = verdict in (Verdict.FIRE, Verdict.REFIRE) or (verdict is Verdict.SUSPENDED and self.phase != "withheld")
         seen = min(raw, now)
         self.seen = seen if self.phase == "none" else max(self.seen, seen)
         self.count = 1 if opens and (self.phase == "none" or self.resolved) else self.count + 1
-        self.uid, self.raw, self.resolved = uid, raw, None
+        self.uid, self.raw, self.resolved = uid, raw_kept, None
         if opens or (self.phase in ("waiting", "withheld") and not self.sent):
             self.text = text
         if opens:
@@ -148,7 +152,7 @@ class Incidents(RuleBasedStateMachine):
         if verdict.changes_row:
             call_id = CallId(f"call-{self.calls}")
             self.row = rows.apply(self.row, signal, verdict, now=self.now, entry=ENTRY, call_id=call_id)
-            self.told.hears(verdict, uid, raw, self.now, signal.message)
+            self.told.hears(verdict, uid, raw, self.now, signal.message, level=level)
 
     # What becomes of the call.
 
