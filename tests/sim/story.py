@@ -35,8 +35,8 @@ from khook.sandbox.store import Store
 
 MERGE: Final = {"content-type": "application/merge-patch+json"}
 AGENT_NAMESPACE: Final = "kagent"
-STUCK_S: Final = 60.0
-"""KHOOK_STUCK_PENDING: a pod that is Pending for so long without a reason is a signal."""
+STUCK_S: Final = 60.0 - 2.5
+"""KHOOK_STUCK_PENDING, after which a pod that is Pending without a reason is a signal; by a clock that may be ahead."""
 
 _EVENTS: Final = {
     Trouble.CRASH: ("BackOff", "Back-off restarting failed container app in pod", "Warning"),
