@@ -40,7 +40,7 @@ CANNOT_START: Final = frozenset(
 
 CLOCKS_AGREE: Final = timedelta(seconds=5)
 """A mark no further ahead of our clock is believed as it stands. What we know of the API server's time is off by up to
-a second; cut to that, the same pod had another `since` for each owner of its namespace, and was told anew by the next."""
+a second: cut to that, one pod would have another `since` for each owner of its namespace, and be told anew by each."""
 
 
 class PendingKind(StrEnum):

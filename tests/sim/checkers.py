@@ -14,6 +14,7 @@ Each is a promise of khook's made exact. Where the promise has an exception it s
 """
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Final
 
 from sim.history import Act, History, Hold, IncidentKey, Stream
@@ -62,18 +63,18 @@ def _unanswered(history: History, wanted: Iterable[Due]) -> list[str]:
         f" ({'Event' if due.told.is_event else 'status'}) for {_names(due.keys)}:"
         f" nothing by {due.by_s:.3f}; calls {_told_calls(keyed, due.keys)}"
         for due in wanted
-        if not any(
-            answers(call, due)
-            for key in due.keys
-            for call in keyed.get(key, ())
-        )
+        if not any(answers(call, due) for key in due.keys for call in keyed.get(key, ()))
     ]
 
 
 def justified(history: History) -> list[str]:
     """Each accepted call has evidence that is newer than the last accepted call of its incident."""
     known, found = lives(history), calls(history)
-    wrong = [f"{run.at_s:.3f} run of a call that no status ever named: {run}" for run in history.runs if run.call_id not in found]
+    wrong = [
+        f"{run.at_s:.3f} run of a call that no status ever named: {run}"
+        for run in history.runs
+        if run.call_id not in found
+    ]
     for key, its_calls in by_key(found).items():
         life = known.get(key[:3])
         if life is None:
@@ -137,8 +138,8 @@ def window(history: History) -> list[str]:
 
     Exceptions: over `execute`, which nobody can ask, each break (a process that dies, an answer that is no 2xx though
     the agent set to work) may cost one repetition: of that call where keys are not honoured, of its incident where
-    the call was given up. A machine whose clock runs 1.3 times fast measures no cooldown to speak of, for what it knows of
-    the API server's time is as old as its last requests: there no window is promised.
+    the call was given up. A machine whose clock runs 1.3 times fast measures no cooldown to speak of, for what it
+    knows of the API server's time is as old as its last requests: there no window is promised.
     """
     known = lives(history)
     fastest = max(machine.rate for machine in history.plan.machines)
@@ -150,7 +151,7 @@ def window(history: History) -> list[str]:
         apart_s = life.cooldown_s - SLACK_S if fastest == 1.0 else float("-inf")
         runs = sorted((run for call in its_calls for run in call.runs), key=lambda run: run.at_s)
         repeats: dict[str, int] = {}
-        for before, run in zip(runs, runs[1:], strict=False):
+        for before, run in pairwise(runs):
             if run.call_id == before.call_id:
                 repeats[run.call_id] = repeats.get(run.call_id, 0) + 1
             elif run.at_s - before.at_s < apart_s and not _breaks(history, before.call_id):
@@ -194,7 +195,9 @@ def single_owner(history: History) -> list[str]:
     for stream in history.streams:
         held = [one for one in holds.get(stream.namespace, ()) if one.process == stream.process]
         if not any(one.from_s <= stream.from_s and _ended_within(stream, one, deaths) for one in held):
-            wrong.append(f"{stream.from_s:.3f} {stream.process} watched {stream.resource} of {stream.namespace}, not its own")
+            wrong.append(
+                f"{stream.from_s:.3f} {stream.process} watched {stream.resource} of {stream.namespace}, not its own"
+            )
     return wrong
 
 
@@ -207,7 +210,7 @@ def _ended_within(stream: Stream, hold: Hold, deaths: set[tuple[str, float]]) ->
 def _meeting(holds: list[Hold], *, election: bool) -> list[str]:
     wrong = []
     ordered = sorted(holds, key=lambda hold: hold.number)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         same_pool = before.process.split(".")[:2] == after.process.split(".")[:2]
         if same_pool and after.from_s < before.until_s:
             wrong.append(f"{after.from_s:.3f} two owners of {after.namespace}: {before.process} and {after.process}")
@@ -262,7 +265,9 @@ def converges(history: History) -> list[str]:
     for namespace in end.wanted:
         if len(owners := end.owners.get(namespace, [])) != 1:
             wrong.append(f"{namespace} is owned by {owners or 'nobody'} at the end")
-    wrong += [f"{namespace} is owned and nobody asked for it" for namespace in end.owners if namespace not in end.wanted]
+    wrong += [
+        f"{namespace} is owned and nobody asked for it" for namespace in end.owners if namespace not in end.wanted
+    ]
     wrong += [problem for key in end.rows if (problem := _unfinished(history, key))]
     wrong += _unwritten(history)
     if end.stop_error:

@@ -6,7 +6,6 @@ the faults fall into the seconds around a tell, when something is under way.
 
 import random
 from dataclasses import replace
-
 from typing import Final
 
 from sim.plan import (
@@ -23,7 +22,6 @@ from sim.plan import (
     Trouble,
     WorldPlan,
 )
-
 
 NAMESPACES: Final = 6
 AGENTS: Final = ("a0", "a1", "a2", "a3")
@@ -198,7 +196,10 @@ class _Drawing:
                 case Change.ADD:
                     known = {(entry.event_type, entry.agent) for entry in hook.entries}
                     fresh = [
-                        self._entry(kind, agent=agent) for kind in TYPES for agent in AGENTS if (kind, agent) not in known
+                        self._entry(kind, agent=agent)
+                        for kind in TYPES
+                        for agent in AGENTS
+                        if (kind, agent) not in known
                     ]
                     edits.append(Edit(at_s=at_s, change=change, hook=key, entry=chance.choice(fresh)))
                 case Change.REMOVE:
@@ -255,6 +256,7 @@ class _Drawing:
         if not before:
             return How.EVENT if pod.trouble in (Trouble.PROBE, Trouble.KILLED) else How.STATUS
         said = any(tell.how is How.EVENT for tell in before)
+        choices: tuple[How, ...]
         match pod.trouble:
             case Trouble.PROBE | Trouble.KILLED:
                 choices = (How.EVENT, How.REPEAT, How.REPEAT, How.GONE)
@@ -272,12 +274,12 @@ class _Drawing:
         chance = self._chance
         faults = [self._fault(tells, ONE_REPLICA, speaks=speaks) for _ in range(chance.choice((3, 3, 4, 5)))]
         if two:
-            faults = faults[:2] + [self._fault(tells, TWO_REPLICAS, speaks=speaks) for _ in range(chance.choice((2, 3)))]
+            faults = faults[:2] + [
+                self._fault(tells, TWO_REPLICAS, speaks=speaks) for _ in range(chance.choice((2, 3)))
+            ]
         return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
-    def _fault(
-        self, tells: tuple[Tell, ...], table: tuple[tuple[Harm, int, float], ...], *, speaks: str
-    ) -> Fault:
+    def _fault(self, tells: tuple[Tell, ...], table: tuple[tuple[Harm, int, float], ...], *, speaks: str) -> Fault:
         chance = self._chance
         harm, longest_s = self._weighted(table)
         at_s = chance.uniform(10.0, LAST_FAULT_S)
@@ -317,5 +319,3 @@ class _Drawing:
                 return harm, longest_s
             at -= weight
         raise AssertionError("the weights add up")
-
-

@@ -9,19 +9,17 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+from khook.sandbox.api_errors import failure
+from khook.sandbox.api_routes import ApiCall
+from khook.sandbox.api_server import ApiServer
+from khook.sandbox.exchange import Refuse, Response
+from khook.sandbox.kagent import ANY_AGENT, FaultKind, Kagent
+from khook.sandbox.kagent import Fault as AgentFault
 from sim.history import Act, Disturbance, History
 from sim.network import Network
 from sim.plan import Fault, Harm, WorldPlan
 from sim.replica import Replica
 from sim.story import AGENT_NAMESPACE, Story
-
-from khook.sandbox.api_errors import failure
-from khook.sandbox.api_routes import ApiCall
-from khook.sandbox.api_server import ApiServer
-from khook.sandbox.exchange import Refuse, Response
-from khook.sandbox.kagent import ANY_AGENT, Kagent
-from khook.sandbox.kagent import Fault as AgentFault
-from khook.sandbox.kagent import FaultKind
 
 AGENT_FELT_S: Final = 400.0
 """A breaker opens for 5 min at most; then its probe, and behind it all that waited."""

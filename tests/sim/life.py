@@ -12,13 +12,6 @@ from itertools import count
 from typing import Any, Final
 
 import structlog
-from sim.faults import Faults
-from sim.history import AttemptFact, Disturbance, History, IncidentKey, RowFact, RunFact
-from sim.network import AGENTS, API, Network
-from sim.plan import WorldPlan
-from sim.processes import MachineClock, Processes, SimLoop
-from sim.replica import KEY, Book, Replica
-from sim.story import AGENT_NAMESPACE, Cluster, Story
 
 from khook.api.crd import crd
 from khook.sandbox.api_server import ApiServer
@@ -28,6 +21,13 @@ from khook.sandbox.kagent import Behaviour, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.virtual_time import START, Deadlock, TooManySteps, VirtualClock
+from sim.faults import Faults
+from sim.history import AttemptFact, Disturbance, History, IncidentKey, RowFact, RunFact
+from sim.network import AGENTS, API, Network
+from sim.plan import WorldPlan
+from sim.processes import Processes, SimLoop
+from sim.replica import KEY, Book, Replica
+from sim.story import AGENT_NAMESPACE, Cluster, Story
 
 STARTED_BY_S: Final = 15.0
 STOPS_WITHIN_S: Final = 60.0
@@ -305,7 +305,9 @@ class _Library(logging.Handler):
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(f"{record.name}: {record.getMessage()} {record.exc_info[1]!r}" if record.exc_info else record.getMessage())
+        self.said.append(
+            f"{record.name}: {record.getMessage()} {record.exc_info[1]!r}" if record.exc_info else record.getMessage()
+        )
 
 
 def live(plan: WorldPlan, *, level: int = logging.ERROR) -> tuple[History, Log]:

@@ -45,7 +45,7 @@ class Call:
 
     @property
     def claimed_s(self) -> float:
-        """Its own word, which may be early where the API server took its time, or the server's, which cannot be late."""
+        """Its own word, which is early where the API server took its time, or the server's, which is never late."""
         return min(self.facts[0].claimed_s, self.facts[0].at_s)
 
     @property
@@ -142,7 +142,10 @@ def dues(history: History, *, fair: bool) -> list[Due]:
     for life in history.entries:
         hooks.setdefault(life.uid, []).append(life)
     return [
-        due for told in history.told for entries in hooks.values() for due in _of_hook(history, told, entries, fair=fair)
+        due
+        for told in history.told
+        for entries in hooks.values()
+        for due in _of_hook(history, told, entries, fair=fair)
     ]
 
 

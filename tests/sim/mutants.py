@@ -94,7 +94,8 @@ MUTANTS: Final = (
         name="keep a dead worker's keys",
         promise="P3, P5",
         file="shards/plan.py",
-        old="        for key in [key for key, hold in self._holds.items() if hold.slot == slot]:\n            self._free(key)\n",
+        old="        for key in [key for key, hold in self._holds.items() if hold.slot == slot]:\n"
+        "            self._free(key)\n",
         new="        for key in [key for key, hold in self._holds.items() if hold.slot == slot]:\n"
         "            self._holds[key] = replace(self._holds[key], slot='nobody')\n",
     ),
@@ -124,8 +125,8 @@ MUTANTS: Final = (
         promise="P2, P5",
         file="khook/core/verdict.py",
         old="    last = row.last_signal\n    if signal.pod_uid != last.pod_uid:\n",
-        new="    last = row.last_signal\n    if signal.listed or signal.pod_uid != last.pod_uid:\n        return False\n"
-        "    if signal.pod_uid != last.pod_uid:\n",
+        new="    last = row.last_signal\n    if signal.listed or signal.pod_uid != last.pod_uid:\n"
+        "        return False\n    if signal.pod_uid != last.pod_uid:\n",
     ),
     Mutant(
         name="forget parked calls",
@@ -179,9 +180,10 @@ def tried(mutant: Mutant, *, worlds: int = WORLDS_MOST, first_seed: int = 0) -> 
         for part in COPIED:
             shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
         apply(mutant, root)
+        how = {"worlds": worlds, "first-seed": first_seed, "jobs": 1, "json": "-"}
+        asked = [part for name, value in how.items() for part in (f"--{name}", str(value))]
         ran = subprocess.run(
-            [sys.executable, "-m", "sim", "--worlds", str(worlds), "--first-seed", str(first_seed), "--jobs", "1"]
-            + ["--stop-at-first", "--json", "-"],
+            [sys.executable, "-m", "sim", "--stop-at-first", *asked],
             cwd=root,
             env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
             capture_output=True,

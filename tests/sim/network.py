@@ -16,10 +16,10 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 import httpx
-from sim.history import Act, Stream
-from sim.processes import Processes, outside
 
 from khook.sandbox.exchange import HangUp, Refuse, Request, Response, Service
+from sim.history import Act, Stream
+from sim.processes import Processes, outside
 
 API: Final = "api"
 AGENTS: Final = "agents"

@@ -6,6 +6,7 @@ meanwhile runs when it goes on. A clock that runs fast shortens that machine's s
 """
 
 import asyncio
+import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ class _Handle(asyncio.Handle):
         if loop.stopped and (held := loop.stopped.get(self._context.get(RUNNING, ""))) is not None:  # type: ignore[attr-defined]
             held.append(self)
         else:
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class _Timer(asyncio.TimerHandle):
@@ -37,7 +38,7 @@ class _Timer(asyncio.TimerHandle):
         if loop.stopped and (held := loop.stopped.get(self._context.get(RUNNING, ""))) is not None:  # type: ignore[attr-defined]
             held.append(self)
         else:
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class SimLoop(VirtualTimeLoop):
@@ -54,14 +55,14 @@ class SimLoop(VirtualTimeLoop):
         self._ready.append(handle)
         return handle
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         if self.rates and (rate := self.rates.get(RUNNING.get())) is not None:
             when = self._now_s + (when - self._now_s) / rate
         return self._timer(when, callback, args, context)
 
     def _timer(self, when: float, callback: Any, args: Any, context: Any) -> asyncio.TimerHandle:
-        import heapq
-
         timer = _Timer(when, callback, args, self, context)
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]

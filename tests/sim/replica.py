@@ -12,11 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from sim.history import Death, History, Hold, Stopped
-from sim.network import AGENTS, API, Network
-from sim.plan import Machine, WorldPlan
-from sim.processes import MachineClock, Processes, outside
-
 from khook import settings
 from khook.core.election import LeaseLimits
 from khook.errors import LeaseLost, PoolGaveUp
@@ -28,6 +23,10 @@ from shards import wire
 from shards.launch import Channel, InProcessLauncher, Seat
 from shards.member import PoolGone
 from shards.policy import PoolLimits
+from sim.history import Death, History, Hold, Stopped
+from sim.network import AGENTS, API, Network
+from sim.plan import Machine, WorldPlan
+from sim.processes import MachineClock, Processes, outside
 
 KEY: Final = "a-key-nobody-may-see"
 RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=5.0, files_s=600.0)

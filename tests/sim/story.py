@@ -10,9 +10,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sim.history import EntryLife, History, Told
-from sim.plan import Change, Edit, EntryPlan, HookPlan, How, PodPlan, Tell, Trouble, WorldPlan
-from sim.replica import HOME
 from support.cluster import HOOKS
 from support.objects import (
     Json,
@@ -32,6 +29,9 @@ from support.objects import (
 from khook.sandbox.api_routes import answer, parse
 from khook.sandbox.exchange import Request
 from khook.sandbox.store import Store
+from sim.history import EntryLife, History, Told
+from sim.plan import Change, Edit, EntryPlan, HookPlan, How, PodPlan, Tell, Trouble, WorldPlan
+from sim.replica import HOME
 
 MERGE: Final = {"content-type": "application/merge-patch+json"}
 AGENT_NAMESPACE: Final = "kagent"
@@ -97,7 +97,13 @@ class Story:
     """Carries out `Edit`s and `Tell`s, and writes down what was told and which entries stood when."""
 
     def __init__(
-        self, plan: WorldPlan, *, cluster: Cluster, history: History, at_s: Callable[[], float], now: Callable[[], datetime]
+        self,
+        plan: WorldPlan,
+        *,
+        cluster: Cluster,
+        history: History,
+        at_s: Callable[[], float],
+        now: Callable[[], datetime],
     ) -> None:
         self._plan = plan
         self._cluster = cluster

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from sim.checkers import CHECKERS, check
 from sim.history import (
     Act,

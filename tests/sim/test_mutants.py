@@ -1,6 +1,7 @@
 """The mutants stand in the source as it is: a mutant that changes nothing proves nothing. `make sim` runs them."""
 
 import pytest
+
 from sim.mutants import MUTANTS, ROOT, Mutant
 
 
