@@ -18,18 +18,19 @@ from khook.sandbox.kagent import Fault as AgentFault
 from sim.history import Act, Disturbance, History
 from sim.network import Network
 from sim.plan import Fault, Harm, WorldPlan
-from sim.replica import Replica
+from sim.replica import KEY, Replica
 from sim.story import AGENT_NAMESPACE, Story
 
 AGENT_FELT_S: Final = 400.0
 """A breaker opens for 5 min at most; then its probe, and behind it all that waited."""
 API_FELT_S: Final = 75.0
 """Watches back off for 30 s at most, claims for 10 s, an Event's look-up of its pod for 30 s."""
-DEATH_FELT_S: Final = 75.0
-"""A slot's back-off (30 s at most after many deaths), the restore, and 10 s in which a "not sent" is not believed."""
+DEATH_FELT_S: Final = 95.0
+"""Silence until a process is taken for dead (36 s), a slot's back-off (30 s at most after many deaths), the restore,
+and 10 s in which a "not sent" is not believed."""
 RUN_FELT_S: Final = 45.0
-LEASE_FELT_S: Final = 100.0
-"""A leader that could not renew gives up (30 s), and its Lease runs out (45 s) before another may take it."""
+LEASE_FELT_S: Final = 135.0
+"""A leader that could not renew gives up (40 s), and its Lease runs out (60 s) before another takes it (15 s)."""
 
 _RUN_FAULTS: Final = frozenset({"failed", "endless", "input-required", "lost", "message"})
 """The agent takes the call: nothing is delayed."""
@@ -89,6 +90,10 @@ class Faults:
                 self._network.cut(replica.name)
                 self._later(fault.seconds, lambda: self._network.mend(replica.name, after_s=fault.seconds))
                 self._felt(fault, API_FELT_S + 15.0)
+            case Harm.KEY_REFUSED:
+                self._agents.change_key("another")
+                self._later(max(fault.seconds, 0.1), lambda: self._agents.change_key(KEY))
+                self._felt(fault, AGENT_FELT_S, agent=ANY_AGENT)
             case Harm.AGENT | Harm.KAGENT_AWAY:
                 self._harm_agent(fault)
             case Harm.HOOKS_TOUCHED:
@@ -149,7 +154,7 @@ class Faults:
             on = None
         drops = kind in (FaultKind.ERROR_RPC, FaultKind.INTERNAL, FaultKind.BAD_GATEWAY, FaultKind.GATEWAY_TIMEOUT)
         runs = drops and fault.slot == 0
-        faults = [AgentFault(kind=kind, seconds=seconds, on=on, runs=runs, late_s=4.0 if fault.slot == 1 else 0.0)]
+        faults = [AgentFault(kind=kind, seconds=seconds, on=on, runs=runs, late_s=4.0 if fault.slot < 2 else 0.0)]
         self._agents.set_faults(agent, faults)
         self._later(fault.seconds, lambda: self._agents.set_faults(agent, []))
         everybody = agent == ANY_AGENT

@@ -31,6 +31,7 @@ from sim.story import AGENT_NAMESPACE, Cluster, Story
 
 STARTED_BY_S: Final = 15.0
 STOPS_WITHIN_S: Final = 60.0
+READY_WITHIN_S: Final = 30.0
 BACKGROUND_S: Final = 50.0
 """In a cluster somebody always writes something: it moves the version that bookmarks tell."""
 DEFECTS: Final = frozenset({"delivery failed"})
@@ -121,6 +122,7 @@ class World:
             self._measure()
         await asyncio.sleep(max(0.0, plan.end_s - self._loop.time()))
         self._measure()
+        await self._until_ready()
         self._look_at_the_end()
         await self._stop()
         self._read_records()
@@ -184,6 +186,13 @@ class World:
             )
 
     # The end.
+
+    async def _until_ready(self) -> None:
+        """A moment's grace: what `/readyz` says is as old as the last beat, and as the last look at it."""
+        for _ in range(int(READY_WITHIN_S)):
+            if all(one.supervisor is not None and one.supervisor.ready()[0] for one in self.replicas):
+                return
+            await asyncio.sleep(1.0)
 
     def _look_at_the_end(self) -> None:
         end = self.history.end

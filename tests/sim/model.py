@@ -12,9 +12,9 @@ from typing import Final
 from sim.history import Disturbance, EntryLife, History, IncidentKey, RowFact, RunFact, Told
 from sim.plan import Trouble
 
-PROMPTLY_S: Final = 18.0
-"""From evidence to an agent while all is well: held for its pod's line (2 s), for its text (2 s), a tick (10 s)."""
-SEEN_FOR_S: Final = 16.0
+PROMPTLY_S: Final = 23.0
+"""From evidence to an agent while all is well: held for its pod's line (2 s), for its text (2 s), a tick (15 s)."""
+SEEN_FOR_S: Final = 21.0
 """A state that lasted this long was seen by whoever looked: every tick and hold is shorter."""
 MAX_SIGNAL_AGE_S: Final = 900.0
 RETRY_GAP_S: Final = 60.0

@@ -41,6 +41,8 @@ class Change(StrEnum):
     REMOVE = "remove"
     SUSPEND = "suspend"
     RESUME = "resume"
+    REPLACE = "replace"
+    """Deleted, and made again at once: another uid under the same name."""
 
 
 class Harm(StrEnum):
@@ -61,6 +63,7 @@ class Harm(StrEnum):
     LEASE_REFUSED = "lease refused"
     AGENT = "agent"
     KAGENT_AWAY = "kagent away"
+    KEY_REFUSED = "key refused"
     API_AWAY = "API server away"
     API_RESTARTED = "API server restarted"
     API_BUSY = "API server busy"

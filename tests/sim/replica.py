@@ -29,11 +29,11 @@ from sim.plan import Machine, WorldPlan
 from sim.processes import MachineClock, Processes, outside
 
 KEY: Final = "a-key-nobody-may-see"
-RARE_TICKS: Final = Ticks(worker_s=10.0, health_s=5.0, files_s=600.0)
-RARE_BEATS: Final = PoolLimits(heartbeat_s=6.0, heartbeat_timeout_s=18.0, look_s=15.0)
+RARE_TICKS: Final = Ticks(worker_s=15.0, health_s=10.0, files_s=600.0)
+RARE_BEATS: Final = PoolLimits(heartbeat_s=12.0, heartbeat_timeout_s=36.0, look_s=20.0)
 REAL_BEATS: Final = PoolLimits()
 FRAIL: Final = {"crash_budget": 2, "crash_window_s": 300.0, "broken_for_s": 300.0, "probation_s": 20.0}
-RARE_RENEWALS: Final = LeaseLimits(duration_s=45.0, renew_deadline_s=30.0, retry_s=8.0, poll_s=5.0)
+RARE_RENEWALS: Final = LeaseLimits(duration_s=60.0, renew_deadline_s=40.0, retry_s=12.0, poll_s=15.0)
 REAL_RENEWALS: Final = LeaseLimits()
 CREDENTIALS: Final = Credentials(server=f"http://{API}")
 HOME: Final = "kagent-system"

@@ -139,6 +139,10 @@ class Story:
                 self._cluster.delete(path)
                 del self._uids[edit.hook]
                 self._end(edit.hook, lambda _: True)
+            case Change.REPLACE:
+                self._cluster.delete(path)
+                self._end(edit.hook, lambda _: True)
+                self._create(edit.hook, one)
             case Change.SUSPEND:
                 self._cluster.patch(path, {"spec": {"suspend": True}})
                 for life in self._living(edit.hook):
