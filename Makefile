@@ -20,7 +20,8 @@ GO_IS_THERE = command -v go >/dev/null || { \
 UV_VERSION := 0.13.9
 
 SIM := PYTHONPATH=tests $(BIN)/python -m sim
-SIM_ARGS ?=
+SIM_WORLDS ?= 2000
+SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-integration sim sim-full lint build run envtest crd lock clean
@@ -53,10 +54,10 @@ test-integration: install $(if $(KUBEBUILDER_ASSETS),,envtest) ## the tests that
 	KHOOK_REQUIRE_ENVTEST=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m envtest
 
 sim: install ## 2,000 simulated half-hours with faults, and defects that they must find (about 3 minutes on 2 cores)
-	$(SIM) --worlds 2000 --mutants $(SIM_ARGS)
+	$(SIM) --worlds $(SIM_WORLDS) --mutants --json $(SIM_RESULT)
 
 sim-full: install ## 20,000 of them
-	$(SIM) --worlds 20000 --mutants $(SIM_ARGS)
+	$(SIM) --worlds 20000 --mutants --json $(SIM_RESULT)
 
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
@@ -95,4 +96,4 @@ lock: .uv/bin/uv ## resolve the packages afresh, with hashes
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(ENVTEST) .uv dist build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(ENVTEST) .uv dist build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(SIM_RESULT)

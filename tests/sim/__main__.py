@@ -135,6 +135,7 @@ def _say_failure(seed: int, violations: tuple[str, ...]) -> None:
     for violation in violations[:SHOWN_MOST]:
         print(f"  {violation}", file=sys.stderr)
     print(f"  again: PYTHONPATH=tests .venv/bin/python -m sim --seed {seed} --trace", file=sys.stderr)
+    print("  once it is understood it belongs into tests/sim/corpus.py", file=sys.stderr)
 
 
 def _progress(done: int, of: int, *, failed: int, since_s: float) -> None:
