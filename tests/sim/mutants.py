@@ -78,10 +78,8 @@ MUTANTS: Final = (
         name="go on watching after a 410",
         promise="P1, P7",
         file="khook/kube/watch.py",
-        old='        """The version is gone: list again, at once unless that list was made just now."""\n'
-        "        self._wanted_list = Relist.GONE\n",
-        new='        """The version is gone: list again, at once unless that list was made just now."""\n'
-        '        self._version = ""\n',
+        old="        self._wanted_list = Relist.GONE\n        if self._clock",
+        new="        self._wanted_list = None\n        if self._clock",
     ),
     Mutant(
         name="mute after a failure for as long as after a call",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent.parent
-WORLDS = 60
+WORLDS = 50
 
 
 def sim(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
