@@ -32,6 +32,8 @@ from sim.story import AGENT_NAMESPACE, Cluster, Story
 STARTED_BY_S: Final = 15.0
 STOPS_WITHIN_S: Final = 60.0
 READY_WITHIN_S: Final = 30.0
+STEPS_MOST: Final = 300_000
+"""Most worlds take some 12,000; one whose ticks are the real ones, with two replicas, ten times as many."""
 BACKGROUND_S: Final = 50.0
 """In a cluster somebody always writes something: it moves the version that bookmarks tell."""
 DEFECTS: Final = frozenset({"delivery failed"})
@@ -325,7 +327,7 @@ def live(plan: WorldPlan, *, level: int = logging.ERROR) -> tuple[History, Log]:
     loops: list[SimLoop] = []
 
     def make_loop() -> SimLoop:
-        loops.append(SimLoop(start=START))
+        loops.append(SimLoop(start=START, max_steps=STEPS_MOST))
         return loops[0]
 
     gc.disable()
