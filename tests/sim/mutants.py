@@ -109,7 +109,7 @@ MUTANTS: Final = (
         promise="P3",
         file="khook/supervisor/leader.py",
         old="if self._observed.standing(self._clock.monotonic()) is Standing.HELD:",
-        new="if self._observed.standing(self._clock.monotonic() + 40.0) is Standing.HELD:",
+        new="if self._observed.standing(self._clock.monotonic() + 55.0) is Standing.HELD:",
     ),
     Mutant(
         name="start with an empty table",
