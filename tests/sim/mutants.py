@@ -79,7 +79,7 @@ MUTANTS: Final = (
         promise="P1, P7",
         file="khook/kube/watch.py",
         old="        self._wanted_list = Relist.GONE\n        if self._clock",
-        new="        self._wanted_list = None\n        if self._clock",
+        new="        self._listed_at = self._clock.monotonic()\n        if self._clock",
     ),
     Mutant(
         name="mute after a failure for as long as after a call",
