@@ -52,6 +52,7 @@ class OwnedNamespace:
         self._hooks_changed = asyncio.Event()
         self._hooks_forbidden = False
         self._started_at = parts.clock.monotonic()
+        self._lines_told = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.Task[None]] = set()
         self._pods = PodBook(now=parts.now, stuck_pending=parts.stuck_pending, on_signals=self._pod_seen)
@@ -293,6 +294,12 @@ class OwnedNamespace:
             return None
         reason = next((watch.health.last_error for watch in watches if watch.health.last_error), "starting")
         return NamespaceReport(namespace=self.name, deaf_s=deaf_s, live=started, forbidden=forbidden, reason=reason)
+
+    def lines_since(self) -> int:
+        """Lines that the two watches brought since this was asked last."""
+        lines = self._pod_watch.health.lines + self._event_watch.health.lines
+        since, self._lines_told = lines - self._lines_told, lines
+        return since
 
     def _watch(self, resource: Resource[T], sink: Sink[T]) -> Watch[T]:
         parts = self._parts
