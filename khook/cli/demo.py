@@ -352,6 +352,7 @@ async def _start_khook(stage: _Stage) -> None:
         "KHOOK_DRAIN": f"{DRAIN_S}s",
         "METRICS_PORT": "0",
         "HEALTH_PORT": "0",
+        "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
     }

@@ -20,6 +20,7 @@ class Told:
 
     metrics_port: int | None = None
     health_port: int | None = None
+    status_address: str | None = None
     pids: dict[str, int] = field(default_factory=dict)
     """slot → pid of the process that fills it, or filled it last."""
     lives: dict[str, int] = field(default_factory=dict)

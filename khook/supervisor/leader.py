@@ -22,12 +22,19 @@ ASKING: Final = BackOffLimits(first_s=2.0, most_s=10.0)
 """A candidate whose API server does not answer, or refuses it, need not hurry: nobody else can lead either."""
 LEAST_PAUSE_S: Final = 0.001
 """A deadline that is nearer than the loop's clock can tell must not spin it."""
+JOINT: Final = "_"
+"""Between the name and what makes it this process's: in no pod's and no host's name."""
 FIRST_EPOCHS: Final = 2**32
 """Grants that one leader can make before its epochs reach the next leader's: a thousand a second for 50 days."""
 
 
 class Leadership(Protocol):
     """What the supervisor needs of an election."""
+
+    @property
+    def identity(self) -> str:
+        """Whom others see leading when we do."""
+        ...
 
     @property
     def leader(self) -> str:
@@ -68,7 +75,7 @@ class NoElection:
     problem = ""
 
     def __init__(self, *, identity: str) -> None:
-        self.leader = identity
+        self.identity = self.leader = identity
 
     def permission_s(self) -> float | None:
         return None
@@ -97,7 +104,7 @@ class Election:
         log: Log,
         limits: LeaseLimits | None = None,
     ) -> None:
-        self.identity: Final = f"{name}_{fresh_uuid(randomness)[:8]}"
+        self.identity = f"{name}{JOINT}{fresh_uuid(randomness)[:8]}"
         self.problem = ""
         self._lease = lease
         self._clock = clock
@@ -200,7 +207,9 @@ class Election:
         return max(self._back_off.failed(healthy_for_s=0.0), self._limits.poll_s)
 
     def _nowhere(self) -> SettingsError:
-        where = f"POD_NAMESPACE: the namespace {self._lease.namespace!r}, where the Lease of the leader election is kept"
+        where = (
+            f"POD_NAMESPACE: the namespace {self._lease.namespace!r}, where the Lease of the leader election is kept"
+        )
         return SettingsError(
             [f"{where}, does not exist; name one that does, or run one replica with LEADER_ELECTION=false"]
         )

@@ -20,17 +20,22 @@ from khook.kube.resources import HOOKS_METADATA, HookMetadata
 from khook.kube.watch import Watch
 from khook.seams import Clock, Transports
 from khook.settings import Settings
+from khook.sizing import slot_names
 from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
+from khook.supervisor.load import Loads
+from khook.supervisor.reports import Reports
+from khook.supervisor.status_document import status_document
 from shards.launch import Launcher
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
 
 HEALTH_TICK_S: Final = 1.0
-EVEN_WEIGHT: Final = 1.0
-"""Every namespace counts the same until its load is measured."""
+BALANCE_S: Final = 60.0
+"""How often the pool is told what each namespace weighs now, and may move some of them: a fifth of the time in which
+a rate that changed begins to count, and seldom enough that a hand-over is over long before the next."""
 DEFAULT_NAMESPACE: Final = "default"
 """A kubeconfig's context that names none means this one."""
 
@@ -60,10 +65,9 @@ class Supervisor:
         self._log = log.get("supervisor")
         self._agents = AgentCredentials(settings, clock=clock, log=self._log)
         self._health = Health()
+        self._loads = Loads(now_at=clock.monotonic())
+        self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
-        self._reports: dict[str, tuple[float, messages.WorkerReport]] = {}
-        self._started: dict[str, int] = {}
-        self._ticked_at = clock.monotonic()
         self._asking: set[asyncio.Task[None]] = set()
         self._client = KubeClient(
             credentials=self._credentials, transports=transports, clock=clock, fresh=self._fresh_credentials
@@ -89,8 +93,9 @@ class Supervisor:
             owner=self,
             clock=clock,
             randomness=randomness,
-            slots=[f"w{number}" for number in range(settings.workers.count)],
+            slots=slot_names(settings.workers.count),
             virtual_nodes=settings.virtual_nodes,
+            max_load_factor=settings.max_load_factor,
             limits=PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
             log=log.get("pool"),
         )
@@ -101,7 +106,8 @@ class Supervisor:
         pool = asyncio.create_task(self._pool.run())
         leading = asyncio.create_task(self._leadership.run(self._lead))
         others: list[asyncio.Task[Any]] = [asyncio.create_task(watch.run()) for watch in self._watches]
-        others += [asyncio.create_task(work) for work in (self._keep_health(), self._keep_agent_access())]
+        keeping = (self._keep_health(), self._keep_balance(), self._keep_agent_access())
+        others += [asyncio.create_task(work) for work in keeping]
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({pool, leading, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +157,17 @@ class Supervisor:
             "agentAccess": self._agents.body(needed=self._key_needed()),
         }
 
+    def status(self) -> dict[str, object]:
+        """The body of `/status.json`."""
+        return status_document(
+            leadership=self._leadership,
+            lease_namespace=self._lease_namespace(),
+            virtual_nodes=self._settings.virtual_nodes,
+            max_load_factor=self._settings.max_load_factor,
+            view=self._pool.view(),
+            rates=self._loads.rates(self._clock.monotonic()),
+        )
+
     def view(self) -> PoolView:
         return self._pool.view()
 
@@ -162,15 +179,17 @@ class Supervisor:
     def _make_leadership(self, randomness: random.Random) -> Leadership:
         if not self._settings.leader_election:
             return NoElection(identity=self._instance)
-        namespace = self._settings.pod_namespace or self._credentials.namespace or DEFAULT_NAMESPACE
         return Election(
-            lease=Lease(self._client, namespace=namespace),
+            lease=Lease(self._client, namespace=self._lease_namespace()),
             name=self._instance,
             clock=self._clock,
             now=self._client.server_now,
             randomness=randomness,
             log=log.get("leader"),
         )
+
+    def _lease_namespace(self) -> str:
+        return self._settings.pod_namespace or self._credentials.namespace or DEFAULT_NAMESPACE
 
     def _lead(self) -> None:
         self._pool.lead(self._leadership.epoch * FIRST_EPOCHS)
@@ -188,8 +207,18 @@ class Supervisor:
     def _own(self) -> None:
         namespaces = {name for index in self._indexes for name in index.namespaces}
         self._log.info("namespaces wanted", count=len(namespaces))
-        self._pool.want(dict.fromkeys(sorted(namespaces), EVEN_WEIGHT))
+        self._loads.wanted(sorted(namespaces))
         self._health.wanted(namespaces, now_at=self._clock.monotonic())
+        self._weigh()
+
+    async def _keep_balance(self) -> None:
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            if self._leadership.leading:
+                self._weigh()
+
+    def _weigh(self) -> None:
+        self._pool.want(self._loads.weights(self._clock.monotonic()))
 
     def _changed(self, namespace: str) -> None:
         # Without an owner just now nobody needs telling: the next one reads the Hooks at its start.
@@ -230,7 +259,7 @@ class Supervisor:
         )
 
     def reported(self, slot: str, report: bytes) -> None:
-        self._reports[slot] = (self._clock.monotonic(), messages.decode_report(report))
+        self._reports.came(slot, messages.decode_report(report), now_at=self._clock.monotonic())
 
     def asked(self, slot: str, question: bytes) -> None:
         messages.decode_question(question)
@@ -239,7 +268,7 @@ class Supervisor:
         task.add_done_callback(self._asking.discard)
 
     def died(self, slot: str, how: str) -> None:
-        self._reports.pop(slot, None)
+        self._reports.died(slot)
         metrics.slot_died(slot)
         if not self._health.stopping:
             metrics.worker_restarted(slot)
@@ -270,25 +299,11 @@ class Supervisor:
 
     def _key_needed(self) -> bool:
         """`execute` never goes without one; kagent's own protocol may, so there it takes a call that failed for it."""
-        reports = (report for _, report in self._reports.values())
-        return self._settings.kagent_protocol == "execute" or any(report.needs_key for report in reports)
+        return self._settings.kagent_protocol == "execute" or self._reports.needs_key
 
     # Health.
 
     async def _keep_health(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_TICK_S)
-            self._take_reports()
-
-    def _take_reports(self) -> None:
-        """A namespace is live when it was started by the last tick and a heartbeat since does not say otherwise."""
-        view = self._pool.view()
-        by_slot: dict[str, list[str]] = {}
-        for name, key in view.keys.items():
-            if key.slot is not None and key.started and self._started.get(name) == key.epoch:
-                by_slot.setdefault(key.slot, []).append(name)
-        for slot, (reported_at, report) in self._reports.items():
-            if reported_at >= self._ticked_at:
-                self._health.reported(by_slot.get(slot, ()), report.not_live, now_at=reported_at)
-        self._started = {name: key.epoch for name, key in view.keys.items() if key.started}
-        self._ticked_at = self._clock.monotonic()
+            self._reports.tick(self._pool.view(), now_at=self._clock.monotonic())

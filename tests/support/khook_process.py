@@ -32,6 +32,7 @@ class KhookProcess:
             "KHOOK_WORKERS": "2",
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",
+            "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
             "LOG_LEVEL": "debug",
             "LEADER_ELECTION": "false",
         } | dict(environ)
