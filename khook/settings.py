@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -361,6 +362,19 @@ def load(environ: Mapping[str, str], *, read: Reader = read_file) -> Settings:
     if problems:
         raise SettingsError(sorted(problems))
     return settings
+
+
+def one(name: str, environ: Mapping[str, str]) -> Any:
+    """A single setting, for a command that needs no other. Raises SettingsError."""
+    field = next(field for field in Settings.model_fields.values() if field.alias == name)
+    text = environ.get(name, "").strip()
+    if not text:
+        return field.default
+    kind: Any = Annotated[field.annotation, *field.metadata]
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError as error:
+        raise SettingsError([f"{name}{line}" for line in _lines(error)]) from None
 
 
 def _given(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
