@@ -14,26 +14,28 @@ from shards.policy import Phase
 
 
 class Owner(Protocol):
-    """What the pool's user supplies. Called in the pool's loop, must not block; what it raises ends the pool."""
+    """What the pool's user supplies. Called in the pool's loop, must not block; what it raises ends the pool.
+
+    Who inherits it may leave out what it has no use for.
+    """
 
     def welcome(self, slot: str) -> bytes:
         """The payload for a member that said hello: settings, credentials."""
-        ...
+        return b""
 
     def permission_s(self) -> float | None:
         """For how many seconds from now members may act outwardly; None: without limit, 0 or less: not at all. Asked
         at each welcome and for each beat."""
-        ...
+        return None
 
-    def reported(self, slot: str, report: bytes) -> None: ...
+    def reported(self, slot: str, report: bytes) -> None:
+        """What came with a heartbeat."""
 
     def asked(self, slot: str, question: bytes) -> None:
         """A message from a member; answer with `Pool.tell_slot`."""
-        ...
 
     def died(self, slot: str, how: str) -> None:
         """After the process is gone for certain, before its successor starts."""
-        ...
 
 
 class Log(Protocol):
