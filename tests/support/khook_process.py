@@ -39,6 +39,8 @@ class KhookProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._ports: dict[str, int] = {}
+        self.status_address = ""
+        """Where `/status.json` is, once it has started."""
 
     @property
     def log_file(self) -> Path:
@@ -125,6 +127,7 @@ class KhookProcess:
                 started = [line for line in self.log() if line["event"] == "khook started"]
                 if started:
                     self._ports = {name: started[0][name] for name in ("metrics_port", "health_port")}
+                    self.status_address = started[0]["status_address"]
                     return
                 assert self._process is not None
                 if self._process.poll() is not None:
