@@ -10,7 +10,7 @@ from rich.console import Console
 
 from khook import settings
 from khook.cli import namespace_list
-from khook.cli.shards_live import ask
+from khook.cli.shards_live import ask, weights
 from khook.cli.shards_plan import RingShape, plan
 from khook.cli.shards_view import plan_document, show_live, show_plan
 from khook.errors import EXIT_OK, EXIT_SETTINGS, SettingsError
@@ -67,12 +67,12 @@ def show_shard_plan(
     nodes, factor = None, None
     if namespaces is None:
         _, live = ask(chosen.value(ADDRESS))
-        weights = live.weights()
+        wanted = weights(live)
         from_workers = len(live.slots) if from_workers is None else from_workers
         nodes, factor = live.ring.virtual_nodes, live.ring.max_load_factor
     else:
         try:
-            weights = _read(namespaces)
+            wanted = _read(namespaces)
         except namespace_list.BadList as error:
             print(error, file=sys.stderr)
             return EXIT_SETTINGS
@@ -80,7 +80,7 @@ def show_shard_plan(
         virtual_nodes=chosen.value(VIRTUAL_NODES, unless_given=nodes),
         max_load_factor=chosen.value(MAX_LOAD_FACTOR, unless_given=factor),
     )
-    planned = plan(weights, workers=workers, from_workers=from_workers, shape=shape)
+    planned = plan(wanted, workers=workers, from_workers=from_workers, shape=shape)
     if as_json:
         _print_json(plan_document(planned, every_namespace=every_namespace))
     else:

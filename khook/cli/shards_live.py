@@ -1,16 +1,16 @@
 """The assignment of a khook that runs, as its `/status.json` tells it.
 
-Asks once and decodes no more than the commands show. Everything that keeps it from an answer is one line for a
-person: nobody listens, somebody else does, or this replica only stands by.
+Asks once. Everything that keeps it from an answer is one line for a person: nobody listens, somebody else does, or
+this replica only stands by.
 """
 
 from typing import Final
 
 import httpx
-import msgspec
 
 from khook.address import Address
 from khook.errors import KhookError
+from khook.supervisor.status_document import Status, decode
 
 ASK_WITHIN_S: Final = 10.0
 """A supervisor that does not answer in this time is stuck, or something else listens there."""
@@ -18,67 +18,29 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Several times what 100,000 namespaces take."""
 
 
-class Owned(msgspec.Struct, frozen=True, rename="camel"):
-    namespace: str
-    weight: float
-    lines_per_second: float
-    started: bool = False
-    problem: str | None = None
-
-
-class Slot(msgspec.Struct, frozen=True, rename="camel"):
-    slot: str
-    state: str
-    on_probation: bool
-    restarts: int
-    lag_seconds: float
-    last_death: str | None
-    load: float
-    lines_per_second: float
-    namespaces: tuple[Owned, ...]
-
-
-class Leader(msgspec.Struct, frozen=True, rename="camel"):
-    identity: str | None
-    epoch: int
-
-
-class RingNumbers(msgspec.Struct, frozen=True, rename="camel"):
-    virtual_nodes: int
-    max_load_factor: float
-
-
-class Live(msgspec.Struct, frozen=True, rename="camel"):
-    leading: bool
-    leader: Leader
-    ask_the_leader: str | None
-    ring: RingNumbers
-    slots: tuple[Slot, ...]
-    waiting: tuple[Owned, ...]
-
-    def weights(self) -> dict[str, float]:
-        """Of every namespace that is wanted; one that is on its way out has no weight."""
-        owned = [*(one for slot in self.slots for one in slot.namespaces), *self.waiting]
-        return {one.namespace: one.weight for one in owned if one.weight > 0}
-
-
-def ask(address: Address) -> tuple[bytes, Live]:
+def ask(address: Address) -> tuple[bytes, Status]:
     """The document as it came, and read. Raises KhookError where there is none, or where this replica stands by."""
     body = _fetched(address)
     try:
-        live = msgspec.json.decode(body, type=Live)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        status = decode(body)
+    except ValueError as error:
         raise KhookError(f"what listens on {address} is no khook of this version: {error}") from error
-    if not live.leading:
-        raise KhookError(standby(live))
-    return body, live
+    if not status.leading:
+        raise KhookError(standby(status))
+    return body, status
 
 
-def standby(live: Live) -> str:
-    if live.leader.identity is None:
+def weights(status: Status) -> dict[str, float]:
+    """Of every namespace that is wanted; one that is on its way out has none."""
+    owned = [*(one for slot in status.slots for one in slot.namespaces), *status.waiting]
+    return {one.namespace: one.weight for one in owned if one.weight > 0}
+
+
+def standby(status: Status) -> str:
+    if status.leader.identity is None:
         return "this replica stands by, and nobody leads yet; its log says what it waits for"
-    said = f"this replica stands by; {printable(live.leader.identity)} leads"
-    return said if live.ask_the_leader is None else f"{said}. Ask it:\n  {printable(live.ask_the_leader)}"
+    said = f"this replica stands by; {printable(status.leader.identity)} leads"
+    return said if status.ask_the_leader is None else f"{said}. Ask it:\n  {printable(status.ask_the_leader)}"
 
 
 def printable(text: str) -> str:

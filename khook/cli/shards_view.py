@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from khook.cli.shards_live import Live, Slot, printable
+from khook.cli.shards_live import printable
 from khook.cli.shards_plan import ShardPlan
 from khook.cli.sheet import Column, Sheet, say, show
+from khook.supervisor.status_document import NamespaceLoad, SlotStatus, Status
 
 BROKEN: Final = "broken"
 
@@ -43,7 +44,7 @@ _PLAN_NAMESPACES: Final = (
 )
 
 
-def show_live(console: Console, live: Live, *, every_namespace: bool) -> None:
+def show_live(console: Console, live: Status, *, every_namespace: bool) -> None:
     load = sum(slot.load for slot in live.slots)
     lines = sum(slot.lines_per_second for slot in live.slots)
     owned = sum(len(slot.namespaces) for slot in live.slots)
@@ -113,11 +114,11 @@ def plan_document(plan: ShardPlan, *, every_namespace: bool) -> dict[str, Any]:
     }
 
 
-def _serves(slot: Slot) -> bool:
+def _serves(slot: SlotStatus) -> bool:
     return slot.state != BROKEN and not slot.on_probation
 
 
-def _live_slot(slot: Slot, mean: float) -> tuple[str, ...]:
+def _live_slot(slot: SlotStatus, mean: float) -> tuple[str, ...]:
     return (
         printable(slot.slot),
         f"{slot.state}, on probation" if slot.on_probation and slot.state != BROKEN else slot.state,
@@ -131,8 +132,8 @@ def _live_slot(slot: Slot, mean: float) -> tuple[str, ...]:
     )
 
 
-def _live_namespaces(live: Live) -> list[tuple[str, ...]]:
-    rows = []
+def _live_namespaces(live: Status) -> list[tuple[str, ...]]:
+    rows: list[tuple[NamespaceLoad, str, str]] = []
     for slot in live.slots:
         for one in slot.namespaces:
             state = printable(one.problem or ("started" if one.started else "starting"))

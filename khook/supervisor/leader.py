@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
 
-from khook.core.election import LeaseLimits, LeaseSpec, Observation, Standing, released, renewed, taken
+from khook.core.election import JOINT, LeaseLimits, LeaseSpec, Observation, Standing, released, renewed, taken
 from khook.errors import Conflict, KubeError, LeaseLost, NotFound, SettingsError, Throttled
 from khook.kube.backoff import BackOff, BackOffLimits
 from khook.kube.lease import Lease, LeaseNamespaceMissing, Written
@@ -22,8 +22,6 @@ ASKING: Final = BackOffLimits(first_s=2.0, most_s=10.0)
 """A candidate whose API server does not answer, or refuses it, need not hurry: nobody else can lead either."""
 LEAST_PAUSE_S: Final = 0.001
 """A deadline that is nearer than the loop's clock can tell must not spin it."""
-JOINT: Final = "_"
-"""Between the name and what makes it this process's: in no pod's and no host's name."""
 FIRST_EPOCHS: Final = 2**32
 """Grants that one leader can make before its epochs reach the next leader's: a thousand a second for 50 days."""
 

@@ -27,7 +27,8 @@ from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
 from khook.supervisor.load import Loads
 from khook.supervisor.reports import Reports
-from khook.supervisor.status_document import status_document
+from khook.supervisor.status_document import RingStatus, status_document
+from khook.supervisor.status_document import encode as encode_status
 from shards.launch import Launcher
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
@@ -157,16 +158,16 @@ class Supervisor:
             "agentAccess": self._agents.body(needed=self._key_needed()),
         }
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> bytes:
         """The body of `/status.json`."""
-        return status_document(
+        document = status_document(
             leadership=self._leadership,
             lease_namespace=self._lease_namespace(),
-            virtual_nodes=self._settings.virtual_nodes,
-            max_load_factor=self._settings.max_load_factor,
+            ring=RingStatus(self._settings.virtual_nodes, self._settings.max_load_factor),
             view=self._pool.view(),
             rates=self._loads.rates(self._clock.monotonic()),
         )
+        return encode_status(document)
 
     def view(self) -> PoolView:
         return self._pool.view()

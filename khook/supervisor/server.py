@@ -61,7 +61,7 @@ class Servers:
         *,
         exposition: Callable[[], bytes],
         ready: Callable[[], tuple[bool, dict[str, Any]]],
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], bytes],
     ) -> None:
         self._scrape = Kept(lambda: asyncio.to_thread(exposition))
         self._ready = ready
@@ -121,7 +121,7 @@ class Servers:
         return web.Response(body=await self._document.read(), headers={"Content-Type": JSON_TYPE})
 
     async def _documented(self) -> bytes:
-        return orjson.dumps(self._status())
+        return self._status()
 
 
 def _why(error: OSError) -> str:

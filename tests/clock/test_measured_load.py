@@ -33,9 +33,14 @@ async def two_namespaces(world: World) -> Json:
     return await world.well()
 
 
+def status(world: World) -> Any:
+    """`/status.json`, as it arrives."""
+    return orjson.loads(world.supervisor.status())
+
+
 def shown(world: World) -> dict[str, Json]:
-    """`/status.json`'s namespaces by name, as it arrives."""
-    said: Any = orjson.loads(orjson.dumps(world.supervisor.status()))
+    """Its namespaces by name."""
+    said = status(world)
     return {one["namespace"]: one for slot in said["slots"] for one in slot["namespaces"]}
 
 
@@ -86,7 +91,7 @@ def test_a_relist_and_a_killed_worker_are_no_load() -> None:
 def test_the_status_names_the_slot_and_the_epoch_of_every_namespace() -> None:
     async def story(world: World) -> None:
         await two_namespaces(world)
-        said: Any = world.supervisor.status()
+        said = status(world)
         assert said["leading"] is True
         assert said["leader"]["identity"] == said["identity"] == "khook-0"
         owners = {one["namespace"]: slot["slot"] for slot in said["slots"] for one in slot["namespaces"]}

@@ -11,18 +11,21 @@ import pytest
 from aiohttp import web
 
 from khook.address import Address
-from khook.cli.shards_live import ask
+from khook.cli.shards_live import ask, weights
 from khook.errors import EXIT_SETTINGS, KhookError, SettingsError
 from khook.supervisor.server import Listening, Servers
 
 LOOPBACK = "127.0.0.1"
 DOCUMENT: dict[str, Any] = {
+    "version": "0.1.0",
+    "identity": "khook-0_aaaaaaaa",
     "leading": True,
     "leader": {"identity": "khook-0_aaaaaaaa", "epoch": 3},
     "askTheLeader": None,
     "ring": {"virtualNodes": 64, "maxLoadFactor": 1.5},
     "slots": [],
     "waiting": [{"namespace": "shop", "weight": 2.5, "linesPerSecond": 1.5}],
+    "totals": {"namespaces": 1, "waiting": 1, "load": 2.5, "linesPerSecond": 1.5, "restarts": 0},
     "of a later version": True,
 }
 STANDBY = DOCUMENT | {"leading": False, "askTheLeader": "kubectl exec -n ops khook-0 -- khook shards"}
@@ -35,18 +38,18 @@ class Told:
         self.document = document
         self.times = 0
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> bytes:
         self.times += 1
-        return self.document
+        return orjson.dumps(self.document)
 
 
-def servers(status: Callable[[], dict[str, Any]]) -> Servers:
+def servers(status: Callable[[], bytes]) -> Servers:
     return Servers(exposition=lambda: b"# metrics\n", ready=lambda: (True, {"ready": True}), status=status)
 
 
 def serving(
     test: Callable[[Listening], Awaitable[None]],
-    status: Callable[[], dict[str, Any]],
+    status: Callable[[], bytes],
     *,
     address: Address = Address(LOOPBACK, 0),  # noqa: B008 - frozen
 ) -> None:
@@ -138,7 +141,7 @@ def test_the_reader_gets_the_document_and_what_a_plan_needs_of_it() -> None:
     async def test(at: Listening) -> None:
         body, live = await asyncio.to_thread(ask, at.status_address)
         assert orjson.loads(body) == DOCUMENT
-        assert (live.weights(), live.ring.virtual_nodes, live.ring.max_load_factor) == ({"shop": 2.5}, 64, 1.5)
+        assert (weights(live), live.ring.virtual_nodes, live.ring.max_load_factor) == ({"shop": 2.5}, 64, 1.5)
 
     serving(test, Told(DOCUMENT))
 

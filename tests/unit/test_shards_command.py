@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from khook.cli.main import main
-from khook.cli.shards_live import Live
+from khook.cli.shards_live import weights
 from khook.cli.shards_plan import RingShape, plan
 from khook.cli.shards_view import plan_document, show_live, show_plan
 from khook.cli.sheet import Column, Sheet, plain
+from khook.supervisor.status_document import Status, decode
 
 LIST = """# lines a second, measured on Friday
 shop        6.5
@@ -26,34 +27,41 @@ billing
 """
 
 
-def live(**changes: Any) -> Live:
+def owned(problem: str | None = None, *, started: bool = True) -> dict[str, Any]:
+    return {"epoch": 5, "started": started, "problem": problem}
+
+
+def live(**changes: Any) -> Status:
     document = {
+        "version": "0.1.0",
+        "identity": "khook-0_1a2b3c4d",
         "leading": True,
         "leader": {"identity": "khook-0_1a2b3c4d", "epoch": 3},
         "askTheLeader": None,
         "ring": {"virtualNodes": 256, "maxLoadFactor": 1.25},
         "slots": [
             {
-                "slot": "w0", "state": "running", "onProbation": False, "restarts": 1, "lagSeconds": 0.0021,
+                "slot": "w0", "state": "running", "onProbation": False, "pid": 10, "restarts": 1, "lagSeconds": 0.0021,
                 "lastDeath": "SIGKILL", "load": 4.5, "linesPerSecond": 2.5,
                 "namespaces": [
-                    {"namespace": "bank", "weight": 1.0, "linesPerSecond": 0.0, "started": False},
-                    {"namespace": "shop", "weight": 3.5, "linesPerSecond": 2.5, "started": True},
+                    {"namespace": "bank", "weight": 1.0, "linesPerSecond": 0.0} | owned(started=False),
+                    {"namespace": "shop", "weight": 3.5, "linesPerSecond": 2.5} | owned(),
                 ],
             },
             {
-                "slot": "w1", "state": "running", "onProbation": False, "restarts": 0, "lagSeconds": 0.0,
+                "slot": "w1", "state": "running", "onProbation": False, "pid": 11, "restarts": 0, "lagSeconds": 0.0,
                 "lastDeath": None, "load": 1.5, "linesPerSecond": 0.5,
-                "namespaces": [{"namespace": "[red]", "weight": 1.5, "linesPerSecond": 0.5, "problem": "E: \x1b[2J"}],
+                "namespaces": [{"namespace": "[red]", "weight": 1.5, "linesPerSecond": 0.5} | owned("E: \x1b[2J")],
             },
             {
-                "slot": "w2", "state": "broken", "onProbation": True, "restarts": 10, "lagSeconds": 0.0,
+                "slot": "w2", "state": "broken", "onProbation": True, "pid": None, "restarts": 10, "lagSeconds": 0.0,
                 "lastDeath": "exit 1", "load": 0.0, "linesPerSecond": 0.0, "namespaces": [],
             },
         ],
         "waiting": [{"namespace": "late", "weight": 1.0, "linesPerSecond": 0.0}],
+        "totals": {"namespaces": 4, "waiting": 1, "load": 7.0, "linesPerSecond": 3.0, "restarts": 11},
     }  # fmt: skip
-    return msgspec.json.decode(orjson.dumps(document | changes), type=Live)
+    return decode(orjson.dumps(document | changes))
 
 
 def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -107,8 +115,8 @@ def test_a_slot_on_probation_is_told_as_such_and_is_in_no_mean() -> None:
 
 def test_what_is_on_its_way_out_is_not_planned_for_and_what_waits_is() -> None:
     leaving = {"namespace": "gone", "weight": 0.0, "linesPerSecond": 0.0}
-    assert live(waiting=[leaving]).weights() == {"bank": 1.0, "shop": 3.5, "[red]": 1.5}
-    assert live().weights()["late"] == 1.0
+    assert weights(live(waiting=[leaving])) == {"bank": 1.0, "shop": 3.5, "[red]": 1.5}
+    assert weights(live())["late"] == 1.0
 
 
 def test_plain_columns_are_as_wide_as_their_widest_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from khook import log
 from khook.supervisor.leader import NoElection
-from khook.supervisor.status_document import VERSION, command, status_document
+from khook.supervisor.status_document import VERSION, RingStatus, command, decode, encode, status_document
 from shards.policy import Phase
 from shards.pool import KeyView, PoolView, SlotView
 
@@ -63,11 +63,12 @@ def document(view: PoolView = VIEW, **given: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "leadership": NoElection(identity="khook-0"),
         "lease_namespace": "kagent-system",
-        "virtual_nodes": 256,
-        "max_load_factor": 1.25,
+        "ring": RingStatus(256, 1.25),
         "rates": RATES,
     }
-    found: dict[str, Any] = orjson.loads(orjson.dumps(status_document(view=view, **chosen | given)))
+    made = status_document(view=view, **chosen | given)
+    assert decode(encode(made)) == made
+    found: dict[str, Any] = orjson.loads(encode(made))
     return found
 
 
