@@ -15,9 +15,9 @@ TIME_CONSTANT_S: Final = 300.0
 storm, which would be over before a namespace had moved for it; shorter than the hours in which load really shifts."""
 
 BASE_WEIGHT: Final = 1.0
-"""A quiet namespace's two watches weigh as much as one line a second: their bookmarks, their reopening every few
-minutes and the tick of their tables cost about what judging one line does, and their memory is the larger part of
-what a namespace takes. Without it silent namespaces would weigh nothing, and all could come to lie in one place."""
+"""A quiet namespace's two watches weigh as much as one line a second. Measured: its tick and its part of the heartbeat
+take 7 µs a second, reopening its watches every few minutes about as much again; a line takes 13 to 19 µs. Without it
+silent namespaces would weigh nothing, and all could come to lie in one place."""
 
 
 def weight(lines_per_second: float) -> float:
