@@ -8,14 +8,10 @@ minute.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum
-from typing import Final
 
 from khook.sizing import slot_names
 from shards.balance import Balance
 from shards.ring import Ring
-
-MOST_ROUNDS: Final = 1_000
-"""A pool levels some dozens of keys a round and comes to rest; this is for one that would not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +81,12 @@ def plan(weights: Mapping[str, float], *, workers: int, from_workers: int | None
 
 
 def assigned(weights: Mapping[str, float], *, workers: int, shape: RingShape) -> dict[str, str]:
-    """The slot of each namespace, once a pool that starts with these weights has come to rest."""
+    """The slot of each namespace in a pool that starts with these weights. It has nothing to level afterwards: who was
+    placed later is lighter, so what found no room at its home finds none later, and nobody fits elsewhere better."""
     ring = Ring(slot_names(workers), shape.virtual_nodes)
-    homes: dict[str, str] = {}
-    for _ in range(MOST_ROUNDS):
-        balance = Balance(ring, weights, homes, max_load_factor=shape.max_load_factor)
-        balance.settle()
-        moves = balance.level()
-        homes = balance.homes
-        if not moves:
-            break
-    return homes
+    balance = Balance(ring, weights, {}, max_load_factor=shape.max_load_factor)
+    balance.settle()
+    return balance.homes
 
 
 def _slot(slot: str, homes: Mapping[str, str], weights: Mapping[str, float]) -> SlotPlan:

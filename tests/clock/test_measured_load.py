@@ -88,6 +88,23 @@ def test_a_relist_and_a_killed_worker_are_no_load() -> None:
     play(story)
 
 
+@pytest.mark.parametrize(("factor", "most"), [("10", 8), ("1.05", 6)])
+def test_how_uneven_the_workers_may_be_is_the_setting(factor: str, most: int) -> None:
+    """On the ring 8 of these 12 namespaces have one home and 4 the other."""
+
+    async def story(world: World) -> None:
+        names = [f"dept-{number}" for number in range(12)]
+        for name in names:
+            await world.cluster.namespace(name)
+            await world.cluster.hook(hook("h", entry("pod-restart"), namespace=name))
+        await world.start()
+        said = status(world)
+        assert max(len(slot["namespaces"]) for slot in said["slots"]) == most
+        assert said["ring"] == {"virtualNodes": 256, "maxLoadFactor": float(factor)}
+
+    play(story, environ={"KHOOK_MAX_LOAD_FACTOR": factor})
+
+
 def test_the_status_names_the_slot_and_the_epoch_of_every_namespace() -> None:
     async def story(world: World) -> None:
         await two_namespaces(world)

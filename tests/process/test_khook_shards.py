@@ -85,7 +85,7 @@ def test_the_live_assignment_is_shown_and_planned_with_and_then_nobody_listens(
     kubeconfig_file: Path, tmp_path: Path
 ) -> None:
     async def story() -> None:
-        running = khook_run(kubeconfig_file)
+        running = khook_run(kubeconfig_file, KHOOK_VIRTUAL_NODES="64", KHOOK_MAX_LOAD_FACTOR="1.5")
         try:
             await running.start()
             _shows_the_assignment(running)
@@ -118,9 +118,13 @@ def _shows_the_assignment(running: KhookProcess) -> None:
 def _plans_from_it(running: KhookProcess, tmp_path: Path) -> None:
     document = shards(running, "--workers", "3", "--output", "json").document()
     assert (document["workers"], document["totals"]["namespaces"], document["moves"]["fromWorkers"]) == (3, 3, 2)
+    assert document["ring"] == {"virtualNodes": 64, "maxLoadFactor": 1.5}  # as it runs there, not as here
+    ring = ("--virtual-nodes", "8", "--max-load-factor", "2")
+    other = shards(running, "--workers", "3", "--output", "json", *ring).document()
+    assert other["ring"] == {"virtualNodes": 8, "maxLoadFactor": 2.0}
     (tmp_path / "list.txt").write_text("\n".join(NAMESPACES))
     listed = ("--workers", "3", "--from", "2", "--namespaces", str(tmp_path / "list.txt"), "--output", "json")
-    assert shards(running, *listed).document() == document
+    assert shards(running, *listed, *ring).document() == other
 
 
 def test_a_standby_names_the_leader_and_the_command_that_asks_it(kubeconfig_file: Path) -> None:

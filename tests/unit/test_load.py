@@ -73,6 +73,14 @@ def test_a_new_namespace_has_no_rate_and_one_that_nobody_wants_is_forgotten() ->
     assert one.rates(180.0) == {"bank": 0.0, "shop": 0.0}
 
 
+def test_lines_of_a_namespace_before_it_was_wanted_do_not_count_when_it_is() -> None:
+    one = loads("shop")
+    one.counted({"shop": 600, "bank": 600})
+    one.wanted(["bank"])
+    one.wanted(["bank", "shop"])
+    assert one.rates(60.0) == {"bank": 0.0, "shop": 0.0}
+
+
 def test_the_wish_weighs_a_quiet_namespace_as_one_line_a_second() -> None:
     one = loads("quiet", "busy")
     one.counted({"busy": 9_000_000})
