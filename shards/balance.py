@@ -1,9 +1,9 @@
 """Where each key shall live: its home on the ring, unless that slot has too much to do.
 
 Decides from the ring, the keys' weights and where they live now; refuses to know who holds what, and since when. Two
-rules keep keys from wandering. A key leaves a slot only while that slot is above the limit, `max_load_factor` × mean;
-and it returns to its home on the ring only when that would stay below the comfort, half way from the mean to the
-limit. What moves a load from one to the other has to be more than noise.
+levels keep keys from wandering. A key leaves a slot only while that slot is above the limit, `max_load_factor` × mean;
+slots are filled, and keys return to their homes on the ring, only up to the comfort, which is nearer to the mean. What
+moves a load from one to the other has to be more than noise.
 Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018); theirs is without weights
 and without a memory.
 """
@@ -16,6 +16,9 @@ from typing import Final
 from shards.ring import Ring
 
 MAX_LOAD_FACTOR: Final = 1.25
+COMFORT: Final = 0.4
+"""Where the comfort lies between mean and limit. At 1.25 it is 1.10 × mean: what the ring alone gives many keys of one
+weight, within a percent or two, so that hardly any of them has to live away from home."""
 MAX_MOVES: Final = 64
 """Running keys that change hands in one round: a hand-over stops and starts each of them, and a few dozen at a time
 are not noticed. What is left follows in the next rounds."""
@@ -57,7 +60,7 @@ class Balance:
         self.loads = {slot: fsum(map(weight_of, keys)) for slot, keys in self._keys_of.items()}
         mean = fsum(weights.values()) / len(ring.slots) if ring.slots else 0.0
         self._limit = max_load_factor * mean
-        self._comfort = (1 + (max_load_factor - 1) / 2) * mean
+        self._comfort = (1 + (max_load_factor - 1) * COMFORT) * mean
 
     def settle(self) -> None:
         """Give a home to each key that has none; the heaviest choose first. Without slots they stay homeless."""
@@ -66,7 +69,7 @@ class Balance:
         homes = self._ring.owners(self._homeless)
         for key in self._heaviest_first(self._homeless):
             slot = homes[key]
-            if self.loads[slot] + self._weights[key] > self._limit:
+            if self.loads[slot] + self._weights[key] > self._comfort:
                 slot = self._roomy(key) or min(self._ring.slots, key=self.loads.__getitem__)
             self._put(key, slot)
         self._homeless = []
@@ -112,9 +115,15 @@ class Balance:
         return moves
 
     def _roomy(self, key: str) -> str | None:
-        """The first slot clockwise that could take it within the limit."""
-        weight = self._weights[key]
-        return next((slot for slot in self._ring.clockwise(key) if self.loads[slot] + weight <= self._limit), None)
+        """The first slot clockwise that could take it in comfort; else the first that could within the limit."""
+        weight, within_limit = self._weights[key], None
+        for slot in self._ring.clockwise(key):
+            after = self.loads[slot] + weight
+            if after <= self._comfort:
+                return slot
+            if after <= self._limit:
+                within_limit = within_limit or slot
+        return within_limit
 
     def _put(self, key: str, slot: str) -> None:
         last = self.homes.get(key)

@@ -307,6 +307,50 @@ def test_no_ten_minutes_see_more_than_ten_restarts_however_long_each_process_liv
         assert all(later - first >= 600.0 for first, later in zip(restarts, restarts[10:], strict=False)), lives_s
 
 
+def slot_in(phase: Phase) -> SlotPolicy:
+    if phase is Phase.BROKEN:
+        return broken(PoolLimits())[0]
+    policy = SlotPolicy(PoolLimits())
+    if phase is Phase.STOPPED:
+        policy.stop(0.0, 0.0)
+    if phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.DOOMED):
+        policy.tick(0.0)
+    if phase in (Phase.RUNNING, Phase.STOPPING, Phase.DOOMED):
+        policy.hello(0.0)
+    if phase is Phase.STOPPING:
+        policy.leaving(0.0, 20.0)
+    if phase is Phase.DOOMED:
+        policy.condemn(0.0, Why.BREACH)
+    assert policy.phase is phase
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("phase", "stop", "stopped", "abort", "aborted"),
+    [
+        (Phase.WAITING, None, Phase.STOPPED, None, Phase.STOPPED),
+        (Phase.STARTING, KILL, Phase.DOOMED, KILL, Phase.DOOMED),
+        (Phase.RUNNING, Action.SEND_STOP, Phase.STOPPING, KILL, Phase.DOOMED),
+        (Phase.STOPPING, Action.SEND_STOP, Phase.STOPPING, KILL, Phase.DOOMED),
+        (Phase.DOOMED, None, Phase.DOOMED, KILL, Phase.DOOMED),
+        (Phase.STOPPED, None, Phase.STOPPED, None, Phase.STOPPED),
+        (Phase.BROKEN, None, Phase.STOPPED, None, Phase.STOPPED),
+    ],
+)
+def test_a_slot_that_shall_end_never_starts_again(
+    phase: Phase, stop: Action | None, stopped: Phase, abort: Action | None, aborted: Phase
+) -> None:
+    asked, cut = slot_in(phase), slot_in(phase)
+    now = 1000.0
+    assert (asked.stop(now, 5.0), asked.phase) == (stop, stopped)
+    assert (cut.abort(), cut.phase) == (abort, aborted)
+    for policy in (asked, cut):
+        if not policy.ended:
+            policy.died(now, 0.0)
+        assert policy.ended
+        assert policy.tick(1e9) is None
+
+
 def test_why_a_process_was_killed_is_kept_until_its_successor_starts() -> None:
     policy = SlotPolicy(PoolLimits())
     policy.tick(0.0)

@@ -912,6 +912,51 @@ def test_an_abort_does_not_wait_for_ever_for_a_process_that_cannot_die() -> None
     run(scene())
 
 
+class Midwife:
+    """A launcher that takes a second."""
+
+    def __init__(self, world: World) -> None:
+        self.launcher = InProcessLauncher(world.serve)
+        self.born: list[str] = []
+
+    async def launch(self, slot: str) -> Process:
+        await asyncio.sleep(1.0)
+        self.born.append(slot)
+        return await self.launcher.launch(slot)
+
+
+def test_a_process_that_is_sentenced_while_it_is_being_born_dies_at_birth() -> None:
+    async def scene() -> None:
+        world = World()
+        midwife = Midwife(world)
+        pool = world.make(1, midwife)
+        pool.lead(1)
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0.5)
+        await pool.stop(drain_s=1.0)
+        await running
+        assert (midwife.born, world.deaths, world.welcomes) == (["w0"], [("w0", "SIGKILL")], [])
+
+    run(scene())
+
+
+def test_an_abort_does_not_wait_for_a_birth() -> None:
+    async def scene() -> None:
+        world = World()
+        midwife = Midwife(world)
+        pool = world.make(1, midwife)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0.5)
+        await pool.abort()
+        await running
+        assert asyncio.get_running_loop().time() == pytest.approx(0.5)
+        await asyncio.sleep(10.0)
+        assert midwife.born == []
+
+    run(scene())
+
+
 def test_a_pool_that_is_aborted_before_it_runs_starts_nothing() -> None:
     async def scene() -> None:
         world = World()
