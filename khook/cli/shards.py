@@ -10,10 +10,11 @@ from rich.console import Console
 
 from khook import settings
 from khook.cli import namespace_list
-from khook.cli.shards_live import ask, weights
-from khook.cli.shards_plan import RingShape, plan
+from khook.cli.shards_live import ask, homes_of, weights_of
+from khook.cli.shards_plan import RingShape, ShardPlan, plan
 from khook.cli.shards_view import plan_document, show_live, show_plan
 from khook.errors import EXIT_OK, EXIT_SETTINGS, SettingsError
+from khook.supervisor.status_document import RingStatus
 
 STDIN: Final = "-"
 ADDRESS: Final = ("KHOOK_STATUS_ADDRESS", "--address")
@@ -37,11 +38,16 @@ class Chosen:
         if problems:
             raise SettingsError(problems)
 
-    def value(self, name: tuple[str, str], *, unless_given: Any = None) -> Any:
-        """`unless_given`: what a running khook has, which wins over this environment."""
-        if unless_given is not None and name not in self._given:
-            return unless_given
+    def value(self, name: tuple[str, str]) -> Any:
         return self._values[name]
+
+    def shape(self, live: RingStatus | None = None) -> RingShape:
+        """`live`: what a running khook has, which wins over this environment."""
+        nodes, factor = self._values[VIRTUAL_NODES], self._values[MAX_LOAD_FACTOR]
+        if live is not None:
+            nodes = nodes if VIRTUAL_NODES in self._given else live.virtual_nodes
+            factor = factor if MAX_LOAD_FACTOR in self._given else live.max_load_factor
+        return RingShape(virtual_nodes=nodes, max_load_factor=factor)
 
 
 def show_assignment(chosen: Chosen, *, every_namespace: bool, as_json: bool) -> int:
@@ -64,28 +70,32 @@ def show_shard_plan(
     as_json: bool,
 ) -> int:
     """A plan on stdout, for the list in the file `namespaces` (`-`: stdin), or (None) for the live assignment."""
-    nodes, factor = None, None
     if namespaces is None:
-        _, live = ask(chosen.value(ADDRESS))
-        wanted = weights(live)
-        from_workers = len(live.slots) if from_workers is None else from_workers
-        nodes, factor = live.ring.virtual_nodes, live.ring.max_load_factor
+        planned = _plan_of_live(chosen, workers=workers, from_workers=from_workers)
     else:
         try:
-            wanted = _read(namespaces)
+            weights = _read(namespaces)
         except namespace_list.BadList as error:
             print(error, file=sys.stderr)
             return EXIT_SETTINGS
-    shape = RingShape(
-        virtual_nodes=chosen.value(VIRTUAL_NODES, unless_given=nodes),
-        max_load_factor=chosen.value(MAX_LOAD_FACTOR, unless_given=factor),
-    )
-    planned = plan(wanted, workers=workers, from_workers=from_workers, shape=shape)
+        planned = plan(weights, workers=workers, from_workers=from_workers, shape=chosen.shape())
     if as_json:
         _print_json(plan_document(planned, every_namespace=every_namespace))
     else:
         show_plan(Console(), planned, every_namespace=every_namespace)
     return EXIT_OK
+
+
+def _plan_of_live(chosen: Chosen, *, workers: int, from_workers: int | None) -> ShardPlan:
+    """Against where the namespaces are now, unless another size is asked for."""
+    _, live = ask(chosen.value(ADDRESS))
+    return plan(
+        weights_of(live),
+        workers=workers,
+        shape=chosen.shape(live.ring),
+        from_workers=len(live.slots) if from_workers is None else from_workers,
+        homes_before=homes_of(live) if from_workers is None else None,
+    )
 
 
 def _read(name: str) -> dict[str, float]:

@@ -30,10 +30,15 @@ def ask(address: Address) -> tuple[bytes, Status]:
     return body, status
 
 
-def weights(status: Status) -> dict[str, float]:
+def weights_of(status: Status) -> dict[str, float]:
     """Of every namespace that is wanted; one that is on its way out has none."""
     owned = [*(one for slot in status.slots for one in slot.namespaces), *status.waiting]
     return {one.namespace: one.weight for one in owned if one.weight > 0}
+
+
+def homes_of(status: Status) -> dict[str, str]:
+    """The slot of every namespace that has one."""
+    return {one.namespace: slot.slot for slot in status.slots for one in slot.namespaces}
 
 
 def standby(status: Status) -> str:

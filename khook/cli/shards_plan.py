@@ -1,17 +1,22 @@
 """What a pool of another size would do with the same namespaces: each slot's load, and what changes its slot.
 
 Decides nothing itself: ring, bounded load and slot names are the supervisor's own. A plan is where a pool comes to
-rest that is told these weights. A pool that has just started measures first, and moves there a few namespaces a
-minute.
+rest that starts as each does, before it has measured anything, with all namespaces alike, and is then told the
+weights, a round a minute.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum
+from typing import Final
 
 from khook.sizing import slot_names
+from khook.supervisor.load import weight
 from shards.balance import Balance
 from shards.ring import Ring
+
+MOST_ROUNDS: Final = 1_000
+"""Each moves some dozens, and a pool comes to rest; this is for one that would not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +65,25 @@ class ShardPlan:
         return max(slot.load for slot in self.slots) / self.mean if self.load else 0.0
 
 
-def plan(weights: Mapping[str, float], *, workers: int, from_workers: int | None, shape: RingShape) -> ShardPlan:
-    """`weights`: each above 0."""
+def plan(
+    weights: Mapping[str, float],
+    *,
+    workers: int,
+    shape: RingShape,
+    from_workers: int | None = None,
+    homes_before: Mapping[str, str] | None = None,
+) -> ShardPlan:
+    """`weights`: each above 0. `homes_before`: where the `from_workers` have the namespaces now; None: where they would
+    have them."""
     homes = assigned(weights, workers=workers, shape=shape)
     moves = None
     if from_workers is not None:
-        before = assigned(weights, workers=from_workers, shape=shape)
+        if homes_before is None:
+            homes_before = assigned(weights, workers=from_workers, shape=shape)
         moves = tuple(
-            Move(namespace=name, from_slot=before[name], to_slot=homes[name], weight=weights[name])
+            Move(namespace=name, from_slot=before, to_slot=homes[name], weight=weights[name])
             for name in sorted(weights)
-            if before[name] != homes[name]
+            if (before := homes_before.get(name)) is not None and before != homes[name]
         )
     return ShardPlan(
         shape=shape,
@@ -81,12 +95,19 @@ def plan(weights: Mapping[str, float], *, workers: int, from_workers: int | None
 
 
 def assigned(weights: Mapping[str, float], *, workers: int, shape: RingShape) -> dict[str, str]:
-    """The slot of each namespace in a pool that starts with these weights. It has nothing to level afterwards: who was
-    placed later is lighter, so what found no room at its home finds none later, and nobody fits elsewhere better."""
+    """The slot of each namespace, once a pool of so many has come to rest."""
     ring = Ring(slot_names(workers), shape.virtual_nodes)
-    balance = Balance(ring, weights, {}, max_load_factor=shape.max_load_factor)
-    balance.settle()
-    return balance.homes
+    told: Mapping[str, float] = dict.fromkeys(weights, weight(0.0))
+    homes: dict[str, str] = {}
+    for _ in range(MOST_ROUNDS):
+        balance = Balance(ring, told, homes, max_load_factor=shape.max_load_factor)
+        balance.settle()
+        moves = balance.level()
+        homes = balance.homes
+        if told is weights and not moves:
+            break
+        told = weights
+    return homes
 
 
 def _slot(slot: str, homes: Mapping[str, str], weights: Mapping[str, float]) -> SlotPlan:

@@ -1,6 +1,7 @@
 """The supervisor's three listeners behind real sockets, and `khook shards` as the reader of one of them."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from aiohttp import web
 
 from khook.address import Address
-from khook.cli.shards_live import ask, weights
+from khook.cli.main import main
+from khook.cli.shards_live import ask, weights_of
+from khook.cli.shards_plan import RingShape, assigned
 from khook.errors import EXIT_SETTINGS, KhookError, SettingsError
 from khook.supervisor.server import Listening, Servers
 
@@ -141,7 +144,7 @@ def test_the_reader_gets_the_document_and_what_a_plan_needs_of_it() -> None:
     async def test(at: Listening) -> None:
         body, live = await asyncio.to_thread(ask, at.status_address)
         assert orjson.loads(body) == DOCUMENT
-        assert (weights(live), live.ring.virtual_nodes, live.ring.max_load_factor) == ({"shop": 2.5}, 64, 1.5)
+        assert (weights_of(live), live.ring.virtual_nodes, live.ring.max_load_factor) == ({"shop": 2.5}, 64, 1.5)
 
     serving(test, Told(DOCUMENT))
 
@@ -171,6 +174,33 @@ def test_a_standby_says_who_leads_and_how_to_ask(document: dict[str, Any], words
         assert (str(caught.value), caught.value.exit_code) == (words, 1)
 
     serving(test, Told(document))
+
+
+@pytest.mark.parametrize("lies_at", ["w0", "w1"])
+def test_a_plan_of_what_runs_counts_moves_from_where_the_namespaces_lie(
+    capsys: pytest.CaptureFixture[str], lies_at: str
+) -> None:
+    """One of the two is where a plan for two workers has it: from there nothing moves."""
+    planned = assigned({"shop": 1.0}, workers=2, shape=RingShape(virtual_nodes=64, max_load_factor=1.5))["shop"]
+    shop = {"namespace": "shop", "weight": 1.0, "linesPerSecond": 0.0, "epoch": 1, "started": True, "problem": None}
+    slots = [
+        {"slot": name, "state": "running", "onProbation": False, "pid": 1, "restarts": 0, "lagSeconds": 0.0,
+         "lastDeath": None, "load": 0.0, "linesPerSecond": 0.0, "namespaces": [shop] if name == lies_at else []}
+        for name in ("w0", "w1")
+    ]  # fmt: skip
+
+    async def test(at: Listening) -> None:
+        arguments = ["shards", "--workers", "2", "--address", str(at.status_address), "--output", "json", "--all"]
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main, arguments)
+        assert ended.value.code in (None, 0)
+
+    serving(test, Told(DOCUMENT | {"slots": slots, "waiting": []}))
+    moves = json.loads(capsys.readouterr().out)["moves"]
+    assert moves["fromWorkers"] == 2
+    assert [(one["from"], one["to"]) for one in moves["namespaces"]] == (
+        [] if lies_at == planned else [(lies_at, planned)]
+    )
 
 
 def test_nobody_who_listens_is_one_clear_line() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from khook.cli.main import main
-from khook.cli.shards_live import weights
+from khook.cli.shards_live import homes_of, weights_of
 from khook.cli.shards_plan import RingShape, plan
 from khook.cli.shards_view import plan_document, show_live, show_plan
 from khook.cli.sheet import Column, Sheet, plain
@@ -115,8 +115,9 @@ def test_a_slot_on_probation_is_told_as_such_and_is_in_no_mean() -> None:
 
 def test_what_is_on_its_way_out_is_not_planned_for_and_what_waits_is() -> None:
     leaving = {"namespace": "gone", "weight": 0.0, "linesPerSecond": 0.0}
-    assert weights(live(waiting=[leaving])) == {"bank": 1.0, "shop": 3.5, "[red]": 1.5}
-    assert weights(live())["late"] == 1.0
+    assert weights_of(live(waiting=[leaving])) == {"bank": 1.0, "shop": 3.5, "[red]": 1.5}
+    assert weights_of(live())["late"] == 1.0
+    assert homes_of(live()) == {"bank": "w0", "shop": "w0", "[red]": "w1"}
 
 
 def test_plain_columns_are_as_wide_as_their_widest_text() -> None:

@@ -9,6 +9,7 @@ import pytest
 from khook.cli.shards_plan import RingShape, assigned, plan
 from khook.sandbox.virtual_time import run
 from khook.sizing import slot_names
+from khook.supervisor.load import weight
 from shards.launch import InProcessLauncher, Seat
 from shards.member import Member
 from shards.policy import PoolLimits
@@ -61,7 +62,7 @@ class IdleWork(Idle):
 
 
 def owned_by_a_pool(weights: Mapping[str, float], *, workers: int, shape: RingShape) -> dict[str, str]:
-    """The holder of each key, after a pool that leads was told these weights now and then."""
+    """The holder of each key, after a pool that began to lead was told these weights now and then."""
     found: dict[str, str] = {}
 
     async def serve(seat: Seat) -> None:
@@ -81,6 +82,8 @@ def owned_by_a_pool(weights: Mapping[str, float], *, workers: int, shape: RingSh
         )
         running = asyncio.create_task(pool.run())
         pool.lead(1)
+        pool.want(dict.fromkeys(weights, weight(0.0)))  # as the supervisor does, which has not measured yet
+        await asyncio.sleep(60)
         for _ in range(ROUNDS):
             pool.want(weights)
             await asyncio.sleep(60)
@@ -127,6 +130,16 @@ def test_a_plan_counts_what_every_slot_has_and_every_namespace_that_moves() -> N
 def test_without_a_size_to_compare_with_nothing_is_said_of_moves() -> None:
     made = plan({"shop": 1.0}, workers=2, from_workers=None, shape=SHAPE)
     assert (made.moves, made.fullest) == (None, 2.0)
+
+
+def test_what_runs_is_compared_as_it_lies_and_what_waits_does_not_move() -> None:
+    weights = zipf(4)
+    homes = assigned(weights, workers=2, shape=SHAPE)
+    other = {"w0": "w1", "w1": "w0"}
+    lie = {"namespace-0": other[homes["namespace-0"]], "namespace-1": homes["namespace-1"], "gone": "w0"}
+    made = plan(weights, workers=2, from_workers=2, homes_before=lie, shape=SHAPE)
+    assert made.moves is not None
+    assert [move.namespace for move in made.moves] == ["namespace-0"]
 
 
 def test_the_same_size_moves_nothing() -> None:
