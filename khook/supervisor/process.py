@@ -7,11 +7,11 @@ time, statuses flushed, workers exit, the Lease is released, HTTP last. A Lease 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from khook import log, messages, metrics
-from khook.errors import KhookError, PoolGaveUp
+from khook.errors import PoolGaveUp
 from khook.kube import credentials as kube_credentials
 from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
@@ -22,6 +22,7 @@ from khook.seams import Clock, Transports
 from khook.settings import Settings
 from khook.sizing import slot_names
 from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
+from khook.supervisor.api_credentials import ApiCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
@@ -51,7 +52,8 @@ class Supervisor:
         self,
         *,
         settings: Settings,
-        load_credentials: Callable[[], Credentials],
+        credentials: Credentials,
+        load_credentials: Callable[[], Awaitable[Credentials]],
         launcher: Launcher,
         clock: Clock,
         randomness: random.Random,
@@ -59,20 +61,20 @@ class Supervisor:
         instance: str,
     ) -> None:
         self._settings = settings
-        self._load_credentials = load_credentials
-        self._credentials = load_credentials()
         self._clock = clock
         self._instance = instance
         self._log = log.get("supervisor")
         self._agents = AgentCredentials(settings, clock=clock, log=self._log)
+        self._api = ApiCredentials(
+            credentials, load=load_credentials, taken=self._credentials_taken, clock=clock, log=self._log
+        )
         self._health = Health()
         self._loads = Loads(now_at=clock.monotonic())
         self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
-        self._client = KubeClient(
-            credentials=self._credentials, transports=transports, clock=clock, fresh=self._fresh_credentials
-        )
+        self._client = KubeClient(credentials=credentials, transports=transports, clock=clock, fresh=self._api.fresh)
+        self._lease_namespace = settings.pod_namespace or credentials.namespace or DEFAULT_NAMESPACE
         self._leadership = self._make_leadership(randomness)
         scopes: Iterable[str | None] = settings.watch_namespaces or (None,)
         self._indexes = [HookIndex(wanted=self._wanted, changed=self._changed) for _ in scopes]
@@ -107,7 +109,7 @@ class Supervisor:
         pool = asyncio.create_task(self._pool.run())
         leading = asyncio.create_task(self._leadership.run(self._lead))
         others: list[asyncio.Task[Any]] = [asyncio.create_task(watch.run()) for watch in self._watches]
-        keeping = (self._keep_health(), self._keep_balance(), self._keep_agent_access())
+        keeping = (self._keep_health(), self._keep_balance(), self._keep_agent_access(), self._api.run())
         others += [asyncio.create_task(work) for work in keeping]
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -162,7 +164,7 @@ class Supervisor:
         """The body of `/status.json`."""
         document = status_document(
             leadership=self._leadership,
-            lease_namespace=self._lease_namespace(),
+            lease_namespace=self._lease_namespace,
             ring=RingStatus(self._settings.virtual_nodes, self._settings.max_load_factor),
             view=self._pool.view(),
             rates=self._loads.rates(self._clock.monotonic()),
@@ -181,16 +183,13 @@ class Supervisor:
         if not self._settings.leader_election:
             return NoElection(identity=self._instance)
         return Election(
-            lease=Lease(self._client, namespace=self._lease_namespace()),
+            lease=Lease(self._client, namespace=self._lease_namespace),
             name=self._instance,
             clock=self._clock,
             now=self._client.server_now,
             randomness=randomness,
             log=log.get("leader"),
         )
-
-    def _lease_namespace(self) -> str:
-        return self._settings.pod_namespace or self._credentials.namespace or DEFAULT_NAMESPACE
 
     def _lead(self) -> None:
         self._pool.lead(self._leadership.epoch * FIRST_EPOCHS)
@@ -231,7 +230,7 @@ class Supervisor:
         settings = self._settings
         return messages.encode(
             messages.WorkerConfig(
-                credentials=kube_credentials.encode(self._credentials),
+                credentials=kube_credentials.encode(self._api.credentials),
                 access=self._agents.access,
                 agents=messages.AgentConfig(
                     ca_file=settings.kagent_ca_file,
@@ -274,19 +273,16 @@ class Supervisor:
         if not self._health.stopping:
             metrics.worker_restarted(slot)
 
-    async def _answer_credentials(self, slot: str) -> None:
-        if (credentials := await self._fresh_credentials()) is not None:
-            encoded = kube_credentials.encode(credentials)
-            self._pool.tell_slot(slot, messages.encode(messages.FreshCredentials(credentials=encoded)))
+    # Credentials for the API server.
 
-    async def _fresh_credentials(self) -> Credentials | None:
-        try:
-            # It reads files: short, and only after a 401.
-            self._credentials = self._load_credentials()
-        except KhookError as error:
-            self._log.error("credentials not loaded", reason=str(error))
-            return None
-        return self._credentials
+    async def _answer_credentials(self, slot: str) -> None:
+        """After a worker's 401."""
+        self._pool.tell_slot(slot, _to_worker(await self._api.fresh()))
+
+    def _credentials_taken(self, credentials: Credentials) -> None:
+        self._client.replace(credentials)
+        # A worker that is not welcomed yet is told at its welcome.
+        self._pool.tell_all(_to_worker(credentials))
 
     # kagent's key and address.
 
@@ -308,3 +304,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(HEALTH_TICK_S)
             self._reports.tick(self._pool.view(), now_at=self._clock.monotonic())
+
+
+def _to_worker(credentials: Credentials) -> bytes:
+    return messages.encode(messages.FreshCredentials(credentials=kube_credentials.encode(credentials)))

@@ -403,6 +403,26 @@ def at_homes(slots: int) -> dict[str, str]:
     return {key: str(Ring(f"w{number}" for number in range(slots)).owner(key)) for key in KEYS}
 
 
+def test_a_slot_on_probation_inherits_nothing_from_one_that_breaks() -> None:
+    async def tell(world: World) -> None:
+        assert isinstance(world, CrashingUntil)
+        world.well_at = 300.0
+        await asyncio.sleep(650)
+        for _ in range(3):
+            world.launcher.processes["w1"].signal(signal.SIGKILL)
+            await asyncio.sleep(5)
+        slots = world.pool.view().slots
+        assert slots["w1"].state is Phase.BROKEN
+        assert slots["w2"].on_probation
+        assert world.running == world.owners() == dict.fromkeys(KEYS, "w0")
+        await asyncio.sleep(120)
+        world.pool.want(KEYS)
+        await asyncio.sleep(1)
+        assert set(world.owners().values()) == {"w0", "w2"}
+
+    story(tell, CrashingUntil(), slots=3, crash_budget=3, probation_s=120.0)
+
+
 def test_a_slot_that_dies_on_probation_is_broken_again_at_once_and_for_longer() -> None:
     async def tell(world: World) -> None:
         assert isinstance(world, CrashingUntil)
