@@ -1,6 +1,6 @@
 """The supervisor: Hooks become wishes to the pool, the pool's facts become health and metrics.
 
-It never sees an Event or a Pod. Start: listen on the two ports, start workers, watch Hooks, wait to lead; until then
+It never sees an Event or a Pod. Start: listen at three places, start workers, watch Hooks, wait to lead; until then
 the workers are warm and own nothing. Stop, in this order: not ready, no new work, calls in flight end within the drain
 time, statuses flushed, workers exit, the Lease is released, HTTP last. A Lease that is lost kills the workers at once.
 """
