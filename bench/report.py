@@ -38,7 +38,9 @@ class Line:
 
     words: str
     cells: tuple[str, ...]
-    ratio: str = ""
+    spreads: tuple[Spread | None, ...] = ()
+    """What the cells are made of, where that is one number a round."""
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +112,13 @@ def show(run: Run, console: Console) -> None:
         for head in [*heads, *filter(None, [against])]:
             table.add_column(head, justify="right")
         for line in lines(run):
-            table.add_row(line.words, *line.cells, *([line.ratio] if against else []))
+            table.add_row(line.words, *line.cells, *([_times(line.ratio)] if against else []))
         console.print(table)
     else:
         _print(console, _title(run))
         for line in lines(run):
             cells = [f"{head} {cell}" for head, cell in zip(heads, line.cells, strict=True)]
-            ratio = [f"{against} {line.ratio}"] if against and line.ratio else []
+            ratio = [f"{against} {_times(line.ratio)}"] if line.ratio is not None else []
             _print(console, f"{line.words}: {'; '.join([*cells, *ratio])}")
     for remark in remarks(run):
         _print(console, remark)
@@ -130,11 +132,14 @@ def to_json(run: Run) -> dict[str, Any]:
         "options": options,
         "honest": run.honest,
         "rounds": [_round_json(one, run.machine.cores) for one in run.rounds],
-        "figures": {
-            line.words: dict(zip(map(_workers, run.counts), line.cells, strict=True)) | {"ratio": line.ratio or None}
-            for line in lines(run)
-        },
+        "figures": [_line_json(run, line) for line in lines(run) if line.spreads],
     }
+
+
+def _line_json(run: Run, line: Line) -> dict[str, Any]:
+    spreads = zip(run.counts, line.spreads, strict=True)
+    by_count = {str(count): None if spread is None else asdict(spread) for count, spread in spreads}
+    return {"figure": line.words, "workers": by_count, "ratio": line.ratio}
 
 
 def _round_json(one: Round, cores: int) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def _title(run: Run) -> str:
 
 def _line(run: Run, words: str, figure: Figure, *, ratio: bool = True) -> Line:
     spreads = run.spreads(figure)
-    return Line(words, tuple(_spread(one) for one in spreads), _ratio(spreads) if ratio else "")
+    return Line(words, tuple(map(_spread, spreads)), tuple(spreads), _ratio(spreads) if ratio else None)
 
 
 def _shares(run: Run, burst: str) -> list[Line]:
@@ -200,11 +205,15 @@ def _spread(one: Spread | None) -> str:
     return f"{_number(one.median)}{around}"
 
 
-def _ratio(spreads: Sequence[Spread | None]) -> str:
+def _ratio(spreads: Sequence[Spread | None]) -> float | None:
     first, last = spreads[0], spreads[-1]
     if len(spreads) == 1 or first is None or last is None or not first.median:
-        return ""
-    return f"{last.median / first.median:.2f} x"
+        return None
+    return last.median / first.median
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} x"
 
 
 def _number(value: float) -> str:
