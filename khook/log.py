@@ -59,6 +59,7 @@ class Key(StrEnum):
     GENERATION = "generation"
     HOOK = "hook"
     KEY = "key"
+    LEADER = "leader"
     NAMESPACE = "namespace"
     PID = "pid"
     PROTOCOL = "protocol"

@@ -202,9 +202,8 @@ class Settings(BaseModel):
     health_port: Port = Field(8081, alias="HEALTH_PORT")
     """0: any free port, which the log then names."""
 
-    leader_election: Annotated[
-        bool, _only("LEADER_ELECTION", "false", parse=_boolean, later="run one replica until it is")
-    ] = Field(False, alias="LEADER_ELECTION")
+    leader_election: Annotated[bool, _parsed_by(_boolean)] = Field(True, alias="LEADER_ELECTION")
+    """false: this is the only replica, and it leads without asking."""
 
     # The pool.
 
@@ -311,10 +310,10 @@ class Settings(BaseModel):
     )
 
     pod_namespace: Annotated[str | None, _parsed_by(names.namespace)] = Field(None, alias="POD_NAMESPACE")
-    """None: the kubeconfig's."""
+    """Where the Lease of the leader election lies. None: the service account's, or the kubeconfig's."""
 
     pod_name: str | None = Field(None, alias="POD_NAME")
-    """None: the host name."""
+    """Who the Lease says that leads, and who writes the Kubernetes Events. None: the host name."""
 
     log_format: Annotated[str, _one_of("json", "text")] = Field("json", alias="LOG_FORMAT")
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from shards import wire
 from shards.launch import ChannelClosed, ChannelFull, Clock, Seat
+from shards.permission import HELLO, Permission
 
 _T = TypeVar("_T")
 
@@ -79,6 +80,8 @@ class Member:
         self._work = work
         self._clock = clock
         self._drain_s = drain_s
+        self.permission = Permission(clock)
+        """Until when `Work` may act outwardly."""
         self._held: dict[str, _Held] = {}
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._welcomed = asyncio.Event()
@@ -98,6 +101,7 @@ class Member:
             preload_problem=self._seat.preload_problem,
         )
         try:
+            self.permission.sent(HELLO)
             self._send(hello)
             self._spawn(self._receive())
             drain_s = await self._unless_broken(self._leave)
@@ -155,7 +159,8 @@ class Member:
 
     def _heard(self, message: wire.FromPool) -> None:
         match message:
-            case wire.Welcome(heartbeat_s=heartbeat_s, payload=payload):
+            case wire.Welcome(heartbeat_s=heartbeat_s, permission_s=permission_s, payload=payload):
+                self.permission.answered(HELLO, permission_s)
                 self._spawn(self._beat(heartbeat_s))
                 self._spawn(self._be_welcomed(payload))
             case wire.Grant(key=key, epoch=epoch):
@@ -167,8 +172,8 @@ class Member:
             case wire.Stop(drain_s=drain_s):
                 if not self._leave.done():
                     self._leave.set_result(drain_s)
-            case wire.HeartbeatReply():
-                pass  # carries no limit yet
+            case wire.HeartbeatReply(sequence=sequence, permission_s=permission_s):
+                self.permission.answered(sequence, permission_s)
 
     async def _be_welcomed(self, payload: bytes) -> None:
         await self._work.welcome(payload)
@@ -179,7 +184,9 @@ class Member:
         due_at = self._clock.monotonic()
         while True:
             now = self._clock.monotonic()
-            self._send(wire.Heartbeat(sequence=sequence, lag_s=max(0.0, now - due_at), report=self._work.report()))
+            report = self._work.report()
+            self.permission.sent(sequence)
+            self._send(wire.Heartbeat(sequence=sequence, lag_s=max(0.0, now - due_at), report=report))
             sequence += 1
             due_at = now + heartbeat_s
             await asyncio.sleep(heartbeat_s)
@@ -234,10 +241,6 @@ class Member:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(error)
-
-    async def _cancel_all(self) -> None:
-        while self._tasks:
-            await _cancelled(list(self._tasks))
 
 
 async def _cancelled(tasks: Sequence[asyncio.Future[Any]]) -> None:

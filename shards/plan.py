@@ -46,18 +46,32 @@ class Hold:
 class Plan:
     """The ledger of keys. Feed it facts; `steps()` returns what to do about them, each step exactly once.
 
-    `first_epoch` lets a later pool over the same keys start above the epochs of an earlier one.
+    Grants nothing before `lead`.
     """
 
-    def __init__(self, *, first_epoch: int = 1) -> None:
-        self._next_epoch = first_epoch
+    def __init__(self) -> None:
+        self._next_epoch: int | None = None
         self._homes: dict[str, str] = {}
         self._holds: dict[str, Hold] = {}
         self._ready: dict[str, None] = {}  # dicts as ordered sets: what a plan does must not hang on hash order
         self._dirty: dict[str, None] = {}
         self._revoked: dict[str, None] = {}
 
+    @property
+    def leads(self) -> bool:
+        return self._next_epoch is not None
+
     # facts
+
+    def lead(self, first_epoch: int) -> None:
+        """From now on keys may be granted, with epochs from `first_epoch` on: above those of every earlier plan over
+        the same keys. Raises ValueError if it leads already, or if epochs would not begin above 0, which is none."""
+        if self._next_epoch is not None:
+            raise ValueError(f"it leads already, and the next epoch is {self._next_epoch}")
+        if first_epoch < 1:
+            raise ValueError(f"first_epoch must be 1 or more, not {first_epoch}")
+        self._next_epoch = first_epoch
+        self._dirty.update(dict.fromkeys(self._homes))
 
     def want(self, homes: Mapping[str, str]) -> None:
         """These keys, each at this slot, and no others."""
@@ -156,11 +170,11 @@ class Plan:
             self._holds[key] = replace(hold, revoked_at=now)
             self._revoked[key] = None
             return Revoke(slot=hold.slot, key=key, epoch=hold.epoch)
-        if home is None or home not in self._ready:
+        if home is None or home not in self._ready or self._next_epoch is None:
             return None
-        self._holds[key] = Hold(slot=home, epoch=self._next_epoch)
-        self._next_epoch += 1
-        return Grant(slot=home, key=key, epoch=self._holds[key].epoch)
+        epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
+        self._holds[key] = Hold(slot=home, epoch=epoch)
+        return Grant(slot=home, key=key, epoch=epoch)
 
     def _current(self, slot: str, key: str, epoch: int) -> Hold | None:
         hold = self._holds.get(key)

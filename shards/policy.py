@@ -50,6 +50,7 @@ class Why(StrEnum):
     NOT_READING = "does not read its channel"
     STOP_LATE = "did not stop in time"
     POOL_STOPS = "the pool stops before it said hello"
+    ABORTED = "the pool is aborted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +172,16 @@ class SlotPolicy:
                 return Action.SEND_STOP
             case _:
                 return None
+
+    def abort(self) -> Action | None:
+        """The slot is to end now, without a drain; no process after this one."""
+        self._again = False
+        if self.phase in (Phase.WAITING, Phase.STOPPED, Phase.BROKEN):
+            self._enter(Phase.STOPPED, None)
+            return None
+        self.why = Why.ABORTED
+        self._enter(Phase.DOOMED, None)
+        return Action.SIGKILL
 
     def leaving(self, now: float, drain_s: float) -> None:
         """The process drains by itself (somebody sent it SIGTERM); its successor starts after its death."""

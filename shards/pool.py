@@ -31,7 +31,7 @@ LATE_S: Final = 1.0
 LAST_WORDS_S: Final = 1.0
 """How long a dead process's channel is read for what it still said."""
 KILL_WAIT_S: Final = 5.0
-"""How long a failed pool waits for the deaths of those it killed; one stuck in the kernel takes longer."""
+"""How long an aborted or failed pool waits for the deaths of those it killed; one stuck in the kernel takes longer."""
 MAX_PROBLEM_CHARS: Final = 500
 
 _SIGNALS: Final = {
@@ -97,10 +97,17 @@ class Pool:
         self._wake = asyncio.Event()
         self._running = False
         self._stop_drain_s: float | None = None
+        self._aborted = False
         self._failure: Exception | None = None
         self._ended = asyncio.Event()
 
     # wishes
+
+    def lead(self, first_epoch: int) -> None:
+        """Begin to own: grants carry epochs from `first_epoch` on. Until then the pool keeps its processes warm and
+        remembers what is wanted. Once. Raises ValueError the second time, and for an epoch below 1."""
+        self._plan.lead(first_epoch)
+        self._settle(self._clock.monotonic())
 
     def want(self, keys: Mapping[str, float]) -> None:
         """Exactly these keys shall be owned, each with a weight above 0."""
@@ -152,10 +159,22 @@ class Pool:
         if self._running:
             await self._ended.wait()
 
+    async def abort(self) -> None:
+        """SIGKILL to every process now, no drain and no successor; `run` returns. Returns when all are dead, or after
+        KILL_WAIT_S. For whoever may no longer own anything."""
+        self._aborted = True
+        for place in self._places.values():
+            self._act(place, place.policy.abort())
+        self._wake.set()
+        if self._running:
+            await self._ended.wait()
+
     # the loop
 
     async def _keep(self) -> None:
         while self._failure is None:
+            if self._aborted:
+                return
             now = self._clock.monotonic()
             self._turn(now)
             if all(place.policy.phase is Phase.BROKEN for place in self._places.values()):
@@ -194,7 +213,7 @@ class Pool:
 
     def _settle(self, now: float) -> None:
         """Carry out what the plan wants done."""
-        if self._stop_drain_s is not None:
+        if self._stop_drain_s is not None or self._aborted:
             return  # each member drains what it has; nothing changes hands any more
         for step in self._plan.steps(now):
             match step:
@@ -332,7 +351,7 @@ class Pool:
             case wire.Heartbeat(sequence=sequence, lag_s=lag_s, report=report):
                 place.policy.heartbeat(now)
                 place.lag_s = lag_s
-                self._send(place, wire.HeartbeatReply(sequence=sequence))
+                self._send(place, wire.HeartbeatReply(sequence=sequence, permission_s=self._permission_s()))
                 self._owner.reported(slot, report)
             case wire.Started(key=key, epoch=epoch):
                 self._plan.started(slot, key, epoch)
@@ -349,6 +368,10 @@ class Pool:
                 self._plan.leaving(slot)
                 self._wake.set()
 
+    def _permission_s(self) -> float | None:
+        permission_s = self._owner.permission_s()
+        return None if permission_s is None else max(0.0, permission_s)
+
     def _greeted(self, place: _Place, hello: wire.Hello, now: float) -> None:
         if hello.protocol != wire.PROTOCOL:
             raise wire.WireError(f"it speaks protocol {hello.protocol}, the pool {wire.PROTOCOL}")
@@ -359,7 +382,8 @@ class Pool:
         if not place.policy.hello(now):
             return
         payload = self._owner.welcome(place.slot)
-        self._send(place, wire.Welcome(heartbeat_s=self._limits.heartbeat_s, payload=payload))
+        welcome = wire.Welcome(heartbeat_s=self._limits.heartbeat_s, permission_s=self._permission_s(), payload=payload)
+        self._send(place, welcome)
         self._log.info("worker was welcomed", slot=place.slot, pid=hello.pid)
         self._plan.ready(place.slot)
         self._settle(now)

@@ -18,6 +18,11 @@ class Owner(Protocol):
         """The payload for a member that said hello: settings, credentials."""
         ...
 
+    def permission_s(self) -> float | None:
+        """For how many seconds from now members may act outwardly; None: without limit, 0 or less: not at all. Asked
+        at each welcome and for each beat."""
+        ...
+
     def reported(self, slot: str, report: bytes) -> None: ...
 
     def asked(self, slot: str, question: bytes) -> None:

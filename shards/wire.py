@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """A report over 10,000 keys stays below 1 MiB; whatever is larger is a fault."""
 HEADER_BYTES: Final = 4
@@ -67,18 +67,19 @@ class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """Pool: the answer to a hello."""
+    """Pool: the answer to a hello. `permission_s` as in a `HeartbeatReply`, counted from the sending of the hello."""
 
     heartbeat_s: float
+    permission_s: float | None
     payload: bytes
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, tag="heartbeat reply"):
     """Pool: the beat was heard. `permission_s`, counted from the *sending* of that beat, is how long the member
-    may act outwardly; None: for as long as it lives. (No pool limits it yet.)"""
+    may act outwardly; None: for as long as it lives. Neither has a default: nobody is permitted by an omission."""
 
     sequence: int
-    permission_s: float | None = None
+    permission_s: float | None
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):

@@ -93,7 +93,7 @@ class A2aProtocol:
         if symptom is not None:
             return self._failed(symptom, request, opened)
         self._without_session |= isinstance(opened, Answer) and opened.status in (404, 405)
-        if progress.called_off:
+        if not progress.may_send:
             return self._outcome(CALLED_OFF, request)
         answer = await self._rpc(request, lambda wire: send_body(request, wire), progress=progress)
         said = read_result(answer.body) if isinstance(answer, Answer) and answer.whole else None

@@ -9,6 +9,7 @@ Who applies which rule: the protocol says what it saw (`NO_TRACE`: kagent knows 
 how long such a "no" is in doubt after a send (`Outcome.doubt_s`); delivery knows the times and waits the doubt out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -186,6 +187,12 @@ class Progress:
     """The whole request that starts work has left us: it may be at work, whatever the answer."""
     called_off: bool = False
     """Nobody waits for it any more, and somebody else may send the same: what has not begun to leave us stays."""
+    permitted: Callable[[], bool] = lambda: True
+    """Asked again in front of the request that starts work, where another one came before it."""
+
+    @property
+    def may_send(self) -> bool:
+        return not self.called_off and self.permitted()
 
 
 class AgentProtocol(Protocol):

@@ -114,11 +114,18 @@ class KubeClient:
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST to a collection; the object as stored."""
-        return await self._write("POST", path, body, JSON)
+        return await self._exactly("POST", path, content=orjson.dumps(body), content_type=JSON)
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A merge patch (RFC 7386); the object as stored."""
-        return await self._write("PATCH", path, body, MERGE_PATCH)
+        return await self._exactly("PATCH", path, content=orjson.dumps(body), content_type=MERGE_PATCH)
+
+    async def ask(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, within_s: float
+    ) -> dict[str, Any]:
+        """One object over the exact transport, each step of the exchange within `within_s`: for what has a deadline."""
+        content = None if body is None else orjson.dumps(body)
+        return await self._exactly(method, path, content=content, content_type=JSON, within_s=within_s)
 
     async def aclose(self) -> None:
         """Waits for the writes under way (bounded by their timeouts), then closes all connections."""
@@ -151,8 +158,11 @@ class KubeClient:
             async with self._exchange(pair.streaming, request) as response:
                 yield response
 
-    async def _write(self, method: str, path: str, body: Mapping[str, Any], content_type: str) -> dict[str, Any]:
-        task = asyncio.ensure_future(self._write_once(method, path, orjson.dumps(body), content_type))
+    async def _exactly(
+        self, method: str, path: str, *, content: bytes | None, content_type: str, within_s: float | None = None
+    ) -> dict[str, Any]:
+        work = self._exchange_once(method, path, content=content, content_type=content_type, within_s=within_s)
+        task = asyncio.ensure_future(work)
         self._writes[task] = None
         task.add_done_callback(self._written)
         seen = self._identity.generation
@@ -167,10 +177,14 @@ class KubeClient:
         if not task.cancelled():
             task.exception()  # a cancelled caller does not come for it
 
-    async def _write_once(self, method: str, path: str, content: bytes, content_type: str) -> dict[str, Any]:
-        headers = {"Accept": JSON, "Accept-Encoding": "identity", "Content-Type": content_type}
+    async def _exchange_once(
+        self, method: str, path: str, *, content: bytes | None, content_type: str, within_s: float | None
+    ) -> dict[str, Any]:
+        headers = {"Accept": JSON, "Accept-Encoding": "identity"}
+        if content is not None:
+            headers["Content-Type"] = content_type
         async with self._connections.use(self._identity.credentials) as pair:
-            request = self._request(method, path, headers=headers, read_s=READ_S, content=content)
+            request = self._request(method, path, headers=headers, read_s=READ_S, content=content, within_s=within_s)
             async with self._exchange(pair.exact, request) as response:
                 answer = await _read(response, OBJECT_LIMIT_BYTES)
         try:
@@ -190,12 +204,14 @@ class KubeClient:
         read_s: float,
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        within_s: float | None = None,
     ) -> httpx.Request:
         credentials = self._identity.credentials
         token = self._identity.token()
-        extensions: dict[str, Any] = {
-            "timeout": {"connect": CONNECT_S, "write": WRITE_S, "read": read_s, "pool": POOL_S}
-        }
+        limits_s = {"connect": CONNECT_S, "write": WRITE_S, "read": read_s, "pool": POOL_S}
+        if within_s is not None:
+            limits_s = {step: min(limit_s, within_s) for step, limit_s in limits_s.items()}
+        extensions: dict[str, Any] = {"timeout": limits_s}
         if credentials.tls_server_name:
             extensions["sni_hostname"] = credentials.tls_server_name
         return httpx.Request(

@@ -1,8 +1,9 @@
 """What `/healthz` and `/readyz` say, and why: counts and reasons, never event text.
 
 Not ready: before the first look at everything that shall be owned; while any owned namespace has gone without a
-live watch for 90 s; while every namespace is forbidden; while stopping. A 403 is reported and not counted, for
-one team's missing RoleBinding must not take the controller out of service. Pure: `now_at` is an argument.
+live watch for 90 s; while every namespace is forbidden; while stopping. A standby is ready when its workers are warm
+and nothing keeps it from leading. A 403 is reported and not counted, for one team's missing RoleBinding must not take
+the controller out of service. Pure: `now_at` is an argument.
 """
 
 from collections.abc import Iterable
@@ -36,6 +37,11 @@ class Health:
     hooks_synced: bool = False
     hooks_reason: str = "hooks not listed yet"
     stopping: bool = False
+    leading: bool = True
+    election_problem: str = ""
+    """Why this replica could not lead if it had to."""
+    cold_workers: int = 0
+    """Those that have not said hello yet; of a standby they are all there is to be ready."""
     _namespaces: dict[str, _Watched] = field(default_factory=dict)
     _all_seen: bool = False
 
@@ -95,6 +101,9 @@ class Health:
             reasons.append(self.hooks_reason)
         elif not self._started():
             reasons.append("namespaces are being started")
+        if not self.leading:
+            reasons += [self.election_problem] if self.election_problem else []
+            reasons += [f"{self.cold_workers} workers are being started"] if self.cold_workers else []
         if self.hooks_synced and hooks_deaf_s >= DEAF_AFTER_S:
             reasons.append(f"no live watch on Hooks for {DEAF_AFTER_S:.0f} s")
         if too_long:

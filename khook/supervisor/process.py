@@ -1,19 +1,21 @@
 """The supervisor: Hooks become wishes to the pool, the pool's facts become health and metrics.
 
-It never sees an Event or a Pod. Start: listen on the two ports, start workers, watch Hooks. Stop, in this order:
-not ready, no new work, calls in flight end within the drain time, statuses flushed, workers exit, HTTP last.
+It never sees an Event or a Pod. Start: listen on the two ports, start workers, watch Hooks, wait to lead; until then
+the workers are warm and own nothing. Stop, in this order: not ready, no new work, calls in flight end within the drain
+time, statuses flushed, workers exit, the Lease is released, HTTP last. A Lease that is lost kills the workers at once.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from khook import log, messages, metrics
 from khook.errors import KhookError, PoolGaveUp
 from khook.kube import credentials as kube_credentials
 from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
+from khook.kube.lease import Lease
 from khook.kube.resources import HOOKS_METADATA, HookMetadata
 from khook.kube.watch import Watch
 from khook.seams import Clock, Transports
@@ -21,17 +23,23 @@ from khook.settings import Settings
 from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
+from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
 from shards.launch import Launcher
-from shards.policy import PoolLimits
+from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
 
 HEALTH_TICK_S: Final = 1.0
 EVEN_WEIGHT: Final = 1.0
 """Every namespace counts the same until its load is measured."""
+DEFAULT_NAMESPACE: Final = "default"
+"""A kubeconfig's context that names none means this one."""
 
 
 class Supervisor:
-    """`shards.pool.Owner`. `run` returns after `stop`; raises PoolGaveUp when no slot can be kept running."""
+    """`shards.pool.Owner`. `run` returns after `stop`.
+
+    It raises PoolGaveUp when no slot can be kept running, LeaseLost, and SettingsError where nobody can ever lead.
+    """
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Supervisor:
         self._client = KubeClient(
             credentials=self._credentials, transports=transports, clock=clock, fresh=self._fresh_credentials
         )
+        self._leadership = self._make_leadership(randomness)
         scopes: Iterable[str | None] = settings.watch_namespaces or (None,)
         self._indexes = [HookIndex(wanted=self._wanted, changed=self._changed) for _ in scopes]
         self._watches: list[Watch[HookMetadata]] = [
@@ -90,25 +99,36 @@ class Supervisor:
 
     async def run(self) -> None:
         pool = asyncio.create_task(self._pool.run())
-        others = [asyncio.create_task(watch.run()) for watch in self._watches]
+        leading = asyncio.create_task(self._leadership.run(self._lead))
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(watch.run()) for watch in self._watches]
         others += [asyncio.create_task(work) for work in (self._keep_health(), self._keep_agent_access())]
         stop = asyncio.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait({pool, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({pool, leading, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
             self._health.stopping = True
-            if pool not in done:
-                self._log.info("supervisor stopping", drain_s=self._settings.drain_s)
-                await self._pool.stop(drain_s=self._settings.drain_s)
+            if not pool.done():
+                await self._stop_pool(leading)
             await pool
-            for task in done - {pool, stop}:
-                task.result()
+            for task in (leading, *others):
+                if task.done():
+                    task.result()
         except PoolBroken as error:
             raise PoolGaveUp(str(error)) from error
         finally:
-            for task in (stop, *others, *self._asking):
+            for task in (stop, leading, *others, *self._asking):
                 task.cancel()
-            await asyncio.gather(stop, *others, *self._asking, return_exceptions=True)
+            await asyncio.gather(stop, leading, *others, *self._asking, return_exceptions=True)
+            await self._leadership.release()
             await self._client.aclose()
+
+    async def _stop_pool(self, leading: "asyncio.Task[Any]") -> None:
+        """Drain while we lead; who leads no more must not write one more line."""
+        self._log.info("supervisor stopping", drain_s=self._settings.drain_s)
+        stopping = asyncio.create_task(self._pool.stop(drain_s=self._settings.drain_s))
+        await asyncio.wait({stopping, leading}, return_when=asyncio.FIRST_COMPLETED)
+        if leading.done():
+            await self._pool.abort()
+        await stopping
 
     def stop(self) -> None:
         """Begin to stop; `run` returns when it is done. Safe to call from a signal handler of the loop."""
@@ -118,18 +138,54 @@ class Supervisor:
     def ready(self) -> tuple[bool, dict[str, object]]:
         """The verdict and the body of `/readyz`."""
         now_at = self._clock.monotonic()
+        leadership = self._leadership
+        self._health.leading = leadership.leading
+        self._health.election_problem = leadership.problem
+        self._health.cold_workers = 0 if leadership.leading else self._cold_workers()
         self._health.hooks_synced = all(index.synced.is_set() for index in self._indexes)
         errors = [watch.health.last_error for watch in self._watches if watch.health.last_error]
         self._health.hooks_reason = f"hooks not listed yet: {errors[0]}" if errors else "hooks not listed yet"
         ready, body = self._health.ready(now_at, hooks_deaf_s=max(watch.deaf_s(now_at) for watch in self._watches))
-        return ready, body | {"agentAccess": self._agents.body(needed=self._key_needed())}
+        return ready, body | {
+            "leader": {"leading": leadership.leading, "identity": leadership.leader, "epoch": leadership.epoch},
+            "agentAccess": self._agents.body(needed=self._key_needed()),
+        }
 
     def view(self) -> PoolView:
         return self._pool.view()
 
+    def _cold_workers(self) -> int:
+        return sum(1 for slot in self._pool.view().slots.values() if slot.state in (Phase.WAITING, Phase.STARTING))
+
+    # Leading.
+
+    def _make_leadership(self, randomness: random.Random) -> Leadership:
+        if not self._settings.leader_election:
+            return NoElection(identity=self._instance)
+        namespace = self._settings.pod_namespace or self._credentials.namespace or DEFAULT_NAMESPACE
+        return Election(
+            lease=Lease(self._client, namespace=namespace),
+            name=self._instance,
+            clock=self._clock,
+            now=self._client.server_now,
+            randomness=randomness,
+            log=log.get("leader"),
+        )
+
+    def _lead(self) -> None:
+        self._pool.lead(self._leadership.epoch * FIRST_EPOCHS)
+        self._own()
+
+    def permission_s(self) -> float | None:
+        return self._leadership.permission_s()
+
     # Hooks.
 
     def _wanted(self, _: frozenset[str]) -> None:
+        if self._leadership.leading:
+            self._own()
+
+    def _own(self) -> None:
         namespaces = {name for index in self._indexes for name in index.namespaces}
         self._log.info("namespaces wanted", count=len(namespaces))
         self._pool.want(dict.fromkeys(sorted(namespaces), EVEN_WEIGHT))

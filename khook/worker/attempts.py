@@ -39,6 +39,7 @@ from khook.worker.job import Job
 from khook.worker.kagent import Kagent
 from khook.worker.lot import Lot
 from khook.worker.turnstile import Turnstile
+from shards.permission import Permission
 
 JITTER: Final = 0.1
 """Waits between attempts vary by this share, so that a fleet does not knock in step."""
@@ -77,6 +78,7 @@ class Attempts:
         lot: Lot,
         turnstile: Turnstile,
         claim: Callable[[Job, CallState], Awaitable[bool]],
+        permission: Permission,
         attempts: int,
         back_off_s: float,
         clock: Clock,
@@ -88,6 +90,7 @@ class Attempts:
         self._lot = lot
         self._turnstile = turnstile
         self._claim = claim
+        self._permission = permission
         self._attempts = attempts
         self._back_off_s = back_off_s
         self._clock = clock
@@ -278,8 +281,12 @@ class Attempts:
             job.table.update(job.key, job.call_id, lambda r: rows.calling(r, protocol=protocol.name))
             if not await self._claim(job, CallState.CALLING):
                 return None
+        if not self._permission.holds:
+            await self._permission.wait()
+            if not job.wanted:
+                return None
         job.table.update(job.key, job.call_id, rows.attempted)
-        job.progress = Progress()
+        job.progress = Progress(permitted=lambda: self._permission.holds)
         job.cannot_be_asked = protocol.name == ExecuteProtocol.name
         return self._kagent.begin(self._kagent.current(protocol).call(request, job.progress))
 

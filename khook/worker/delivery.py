@@ -40,6 +40,7 @@ from khook.worker.lot import Lot, Wake
 from khook.worker.status import Commit
 from khook.worker.table import HookTable
 from khook.worker.turnstile import Turnstile
+from shards.permission import Permission
 
 CLAIM_ENDS: Final[dict[Commit, str]] = {
     Commit.PRUNED: "the Hook CRD is older than this khook and drops its status fields: upgrade kagent-hook-crds",
@@ -82,6 +83,7 @@ class Delivery:
         access: AgentAccess,
         connect: Callable[[AgentAccess], Protocols],
         limits: DeliveryLimits,
+        permission: Permission,
         clock: Clock,
         now: Callable[[], datetime],
         randomness: random.Random,
@@ -100,6 +102,7 @@ class Delivery:
             lot=self._lot,
             turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),
             claim=self._claim,
+            permission=permission,
             attempts=limits.attempts,
             back_off_s=limits.back_off_s,
             clock=clock,

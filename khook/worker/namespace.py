@@ -178,6 +178,7 @@ class OwnedNamespace:
             written=hook.get("status") or {},
             hooks=parts.hooks,
             source=table.wanted_status,
+            permission=parts.permission,
             clock=parts.clock,
             randomness=parts.randomness,
             log=self._log,

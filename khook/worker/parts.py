@@ -19,6 +19,7 @@ from khook.log import Log
 from khook.seams import Clock
 from khook.worker.counters import EventCounters
 from khook.worker.delivery import Delivery
+from shards.permission import Permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Parts:
     now: Callable[[], datetime]
     """The API server's clock: our own plus the offset that its answers show. Every persisted time is by it."""
     randomness: random.Random
+    permission: Permission
+    """Without it no status is written and no call begun: another leader may have given our namespaces away."""
     client: KubeClient
     hooks: Hooks
     delivery: Delivery

@@ -60,17 +60,21 @@ class Seams:
 
 
 class WorkerWork:
-    """`shards.member.Work`: a key is a namespace."""
+    """`shards.member.Work`: a key is a namespace. `joins` before anything else."""
 
-    def __init__(self, *, seams: Seams, ask: Callable[[bytes], None]) -> None:
+    _member: Member
+
+    def __init__(self, *, seams: Seams) -> None:
         self._seams = seams
-        self._ask = ask
         self._log = log.get("worker")
         self._namespaces: dict[str, OwnedNamespace] = {}
         self._fresh: asyncio.Future[Credentials] | None = None
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
+
+    def joins(self, member: Member) -> None:
+        self._member = member
 
     async def welcome(self, payload: bytes) -> None:
         config = messages.decode_config(payload)
@@ -175,6 +179,7 @@ class WorkerWork:
             clock=seams.clock,
             now=client.server_now,
             randomness=seams.randomness,
+            permission=self._member.permission,
             client=client,
             hooks=Hooks(client),
             delivery=self._make_delivery(config, client),
@@ -210,6 +215,7 @@ class WorkerWork:
                 redeliver_for=timedelta(seconds=agents.redeliver_for_s),
                 run_deadline=timedelta(seconds=agents.run_deadline_s),
             ),
+            permission=self._member.permission,
             clock=seams.clock,
             now=client.server_now,
             randomness=seams.randomness,
@@ -250,7 +256,7 @@ class WorkerWork:
         """After a 401: the supervisor loads them afresh. None when it has nothing to say in time."""
         if self._fresh is None or self._fresh.done():
             self._fresh = asyncio.get_running_loop().create_future()
-            self._ask(messages.encode(messages.NeedCredentials()))
+            self._member.ask(messages.encode(messages.NeedCredentials()))
         try:
             async with asyncio.timeout(CREDENTIALS_WAIT_S):
                 return await asyncio.shield(self._fresh)
@@ -269,13 +275,8 @@ class WorkerWork:
 
 async def serve(seat: Seat, *, seams: Seams) -> None:
     """The whole life of a worker: until the pool stops it, or is gone."""
-    member: Member | None = None
-
-    def ask(payload: bytes) -> None:
-        if member is not None:
-            member.ask(payload)
-
     with structlog.contextvars.bound_contextvars(slot=seat.slot):
-        work = WorkerWork(seams=seams, ask=ask)
+        work = WorkerWork(seams=seams)
         member = Member(seat, work=work, clock=seams.clock)
+        work.joins(member)
         await member.run()

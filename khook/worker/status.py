@@ -2,7 +2,8 @@
 
 Claims are written at once, and while one patch is under way the claims that come share the next (group commit
 without a wait). Everything else is written at most once a second, and nothing when nothing changed. Each patch
-carries the Hook's uid and the resourceVersion that it was computed from; memory wins after a conflict.
+carries the Hook's uid and the resourceVersion that it was computed from; memory wins after a conflict. While this
+worker has no permission to act (another leader may have its namespaces) nothing is written at all.
 
 Invariant: `commit` answers WRITTEN only when the API server's own answer holds the call id in that state. So an
 older CRD, which prunes our fields and still answers 200, can never let a call through.
@@ -22,6 +23,7 @@ from khook.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Thro
 from khook.kube.hooks import HookRef, Hooks
 from khook.log import Log
 from khook.seams import Clock
+from shards.permission import Permission
 
 REPEAT_INTERVAL_S: Final = 1.0
 """Repeats of an incident cost at most this many seconds' worth of one write each."""
@@ -67,6 +69,7 @@ class StatusWriter:
         written: dict[str, Any],
         hooks: Hooks,
         source: Callable[[dict[str, Any]], dict[str, Any]],
+        permission: Permission,
         clock: Clock,
         randomness: random.Random,
         log: Log,
@@ -79,6 +82,7 @@ class StatusWriter:
         """The status that was last asked for and answered; None asks again whatever it holds."""
         self._hooks = hooks
         self._source = source
+        self._permission = permission
         self._clock = clock
         self._randomness = randomness
         self._log = log
@@ -147,6 +151,7 @@ class StatusWriter:
         while not self._closing.is_set() and not self._gone:
             await self._woken()
             await self._space_out()
+            await self._permitted()
             self._wake.clear()
             self._urgent.clear()
             if self._closing.is_set():
@@ -169,6 +174,17 @@ class StatusWriter:
                 await self._urgent.wait()
         except TimeoutError:
             return
+
+    async def _permitted(self) -> None:
+        """Or closing: who takes the namespace over reads what stands there, and it must not change under its hands."""
+        if self._permission.holds:
+            return
+        either = [asyncio.ensure_future(self._permission.wait()), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in either:
+                one.cancel()
 
     async def _write(self) -> None:
         self._settled.clear()

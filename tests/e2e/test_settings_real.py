@@ -101,7 +101,7 @@ def test_a_service_account_reads_hooks_and_its_rotated_token_is_taken_from_the_f
     ("environ", "lines"),
     [
         (
-            {"KUBECONFIG": "/no/such/file", "KHOOK_DRAIN": "soon", "KHOOK_WORKRES": "2", "LEADER_ELECTION": "true"},
+            {"KUBECONFIG": "/no/such/file", "KHOOK_DRAIN": "soon", "KHOOK_WORKRES": "2", "LEADER_ELECTION": "maybe"},
             ["KHOOK_DRAIN: ", "KHOOK_WORKRES: ", "LEADER_ELECTION: "],
         ),
         ({"KUBECONFIG": "/no/such/file"}, ["KUBECONFIG: "]),

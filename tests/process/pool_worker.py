@@ -95,6 +95,9 @@ class Record:
     def welcome(self, slot: str) -> bytes:
         return b"hello"
 
+    def permission_s(self) -> float | None:
+        return None
+
     def reported(self, slot: str, report: bytes) -> None:
         self.reports[slot] = report
 
@@ -152,6 +155,7 @@ async def program(launcher: ForkserverLauncher) -> None:
     record = Record()
     pool = make_pool(launcher, record, heartbeat_s=0.1, heartbeat_timeout_s=1.0)
     pool.want(KEYS)
+    pool.lead(1)
     running = asyncio.create_task(pool.run())
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

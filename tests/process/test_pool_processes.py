@@ -36,6 +36,7 @@ def play(launcher: ForkserverLauncher, story: Story, **limits: Any) -> Record:
     async def scene() -> None:
         pool = make_pool(launcher, record, **limits)
         pool.want(KEYS)
+        pool.lead(1)
         running = asyncio.create_task(pool.run())
         try:
             await until(lambda: all_started(pool) or running.done())

@@ -161,10 +161,10 @@ def installed(
     finally:
         asyncio.run(installation.khook.close())
         installation.agents.stop()
-        asyncio.run(_delete_hooks(server))
+        asyncio.run(delete_hooks(server))
 
 
-async def _delete_hooks(server: RealApiServer) -> None:
+async def delete_hooks(server: RealApiServer) -> None:
     async with admin(server) as http:
         listed = (await http.get("/apis/kagent.dev/v1alpha2/hooks")).json()
         for hook in listed["items"]:

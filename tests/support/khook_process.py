@@ -33,6 +33,7 @@ class KhookProcess:
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",
             "LOG_LEVEL": "debug",
+            "LEADER_ELECTION": "false",
         } | dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
@@ -68,13 +69,13 @@ class KhookProcess:
                 await asyncio.sleep(POLL_S)
 
     async def readyz(self) -> tuple[bool, dict[str, Any]]:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=STARTS_WITHIN_S) as http:
             answer = await http.get(f"http://127.0.0.1:{self._ports['health_port']}/readyz")
         return answer.status_code == 200, answer.json()
 
     async def metrics(self) -> dict[str, float]:
         """Every sample by its name with labels, as the exposition writes it."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=STARTS_WITHIN_S) as http:
             answer = await http.get(f"http://127.0.0.1:{self._ports['metrics_port']}/metrics")
         samples = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
@@ -97,17 +98,18 @@ class KhookProcess:
         """SIGTERM; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return await self._ended()
+        return await self.ended()
 
     async def kill(self) -> int:
         """SIGKILL to the supervisor alone."""
         assert self._process is not None
         self._process.kill()
-        return await self._ended()
+        return await self.ended()
 
-    async def _ended(self) -> int:
+    async def ended(self, *, within_s: float = STOPS_WITHIN_S) -> int:
+        """Wait for its end; the exit code."""
         assert self._process is not None
-        async with asyncio.timeout(STOPS_WITHIN_S):
+        async with asyncio.timeout(within_s):
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(POLL_S)
         return code

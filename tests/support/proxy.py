@@ -2,7 +2,8 @@
 
 It changes nothing but the query, by the rewrite it is given; so a test can end watches early in the one way that is
 the server's own, by a lower `timeoutSeconds`. Bodies pass as they come. A server that refuses or cuts is passed on as
-a cut, without a last chunk. It runs in a thread of its own, so that a test may block.
+a cut, without a last chunk. `part` is a network that loses everything: nothing is refused, nothing arrives, until
+`heal`. It runs in a thread of its own, so that a test may block.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ def watches_end_after(seconds: int) -> Rewrite:
 class Proxy:
     """`start`, use `url`, `stop`. `rewritten` counts the requests whose query was changed."""
 
-    def __init__(self, target: str, *, tls: ssl.SSLContext, rewrite: Rewrite) -> None:
+    def __init__(self, target: str, *, tls: ssl.SSLContext, rewrite: Rewrite = lambda query: query) -> None:
         self.url = ""
         self.rewritten = 0
         self._target = target
@@ -45,6 +46,8 @@ class Proxy:
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._whole = asyncio.Event()
+        self._whole.set()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +58,12 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    def part(self) -> None:
+        self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def heal(self) -> None:
+        self._loop.call_soon_threadsafe(self._whole.set)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -79,6 +88,7 @@ class Proxy:
         query = dict(incoming.query)
         wanted = self._rewrite(query)
         self.rewritten += wanted != query
+        await self._whole.wait()
         try:
             async with self._upstream.request(
                 incoming.method,
@@ -87,9 +97,11 @@ class Proxy:
                 headers=_end_to_end(incoming.headers),
                 data=await incoming.read() or None,
             ) as answer:
+                await self._whole.wait()
                 outgoing = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
                 await outgoing.prepare(incoming)
                 async for chunk in answer.content.iter_any():
+                    await self._whole.wait()
                     await outgoing.write(chunk)
         except (aiohttp.ClientError, OSError):
             return await _cut(incoming)

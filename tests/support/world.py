@@ -110,6 +110,7 @@ class World:
             "KAGENT_API_KEY": KEY,
             "KAGENT_PROTOCOL": "execute" if speaks is Speaks.EXECUTE else "auto",
             "KHOOK_WORKERS": "2",
+            "LEADER_ELECTION": "false",
         } | environ
         self.credentials: Credentials | KhookError = Credentials(server=API)
         """What khook is given, or told, whenever it loads its credentials."""

@@ -32,6 +32,7 @@ class PlanMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.plan = Plan()
+        self.plan.lead(1)
         self.now = 0.0
         self.workers = {slot: Worker() for slot in SLOTS}
         self.homes: dict[str, str] = {}
@@ -201,6 +202,7 @@ TestPlan.settings = settings(max_examples=150, stateful_step_count=40, deadline=
 
 def test_a_slot_is_not_ready_again_before_its_death_is_known() -> None:
     plan = Plan()
+    plan.lead(1)
     plan.want({"a": "w0"})
     plan.ready("w0")
     assert plan.steps(0.0) == [Grant(slot="w0", key="a", epoch=1)]
@@ -211,8 +213,24 @@ def test_a_slot_is_not_ready_again_before_its_death_is_known() -> None:
     assert plan.steps(0.0) == [Grant(slot="w0", key="a", epoch=2)]
 
 
-def test_a_later_pool_can_start_above_the_epochs_of_an_earlier_one() -> None:
-    plan = Plan(first_epoch=1000)
-    plan.want({"a": "w0"})
+def test_a_plan_that_does_not_lead_yet_grants_nothing_and_forgets_nothing() -> None:
+    plan = Plan()
+    plan.want({"a": "w0", "b": "w1"})
     plan.ready("w0")
+    plan.ready("w1")
+    assert plan.steps(0.0) == []
+    plan.dead("w1")
+    plan.lead(1000)
     assert plan.steps(0.0) == [Grant(slot="w0", key="a", epoch=1000)]
+    plan.ready("w1")
+    assert plan.steps(0.0) == [Grant(slot="w1", key="b", epoch=1001)]
+
+
+def test_a_plan_leads_once_and_its_epochs_begin_above_none() -> None:
+    plan = Plan()
+    with pytest.raises(ValueError, match="1 or more"):
+        plan.lead(0)
+    plan.lead(7)
+    for again in (7, 8, 1):
+        with pytest.raises(ValueError, match="next epoch is 7"):
+            plan.lead(again)

@@ -47,11 +47,15 @@ class World:
         self.stop_hangs: set[str] = set()
         self.stop_fails: set[str] = set()
         self.starting = self.most_starting = 0
+        self.permitted_s: float | None = None
 
     # the owner
 
     def welcome(self, slot: str) -> bytes:
         return f"hi {slot}".encode()
+
+    def permission_s(self) -> float | None:
+        return self.permitted_s
 
     def reported(self, slot: str, report: bytes) -> None:
         self.reports[slot] = report
@@ -138,6 +142,7 @@ def story(
     async def scene() -> None:
         pool = world.make(slots, launcher, **limits)
         pool.want(KEYS)
+        pool.lead(1)
         running = asyncio.create_task(pool.run())
         await tell(world)
         await pool.stop(drain_s=4.0)
@@ -440,6 +445,7 @@ def test_a_worker_that_is_still_being_welcomed_stops_without_a_drain() -> None:
 
         pool = world.make(1, InProcessLauncher(serve))
         pool.want(KEYS)
+        pool.lead(1)
         running = asyncio.create_task(pool.run())
         await asyncio.sleep(60)
         assert (world.deaths, world.history) == ([], []), "it beats, and starts nothing yet"
@@ -547,6 +553,7 @@ def test_a_pool_that_was_itself_stalled_kills_nobody_for_its_silence() -> None:
         clock = Stalled()
         pool._clock = clock
         pool.want(KEYS)
+        pool.lead(1)
         running = asyncio.create_task(pool.run())
         await asyncio.sleep(5.5)
         clock.jump_s = 60.0
@@ -555,5 +562,144 @@ def test_a_pool_that_was_itself_stalled_kills_nobody_for_its_silence() -> None:
         assert "pool was stalled" in [event for event, _ in world.log.events]
         await pool.stop(drain_s=1.0)
         await running
+
+    run(scene())
+
+
+def test_a_pool_that_does_not_lead_keeps_warm_processes_and_owns_nothing() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        pool.want({"early": 1.0})
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(100)
+        assert {seen.state for seen in pool.view().slots.values()} == {Phase.RUNNING}
+        assert (world.history, world.owners()) == ([], {})
+        pool.lead(5000)
+        await asyncio.sleep(0.1)
+        assert set(world.running) == set(KEYS)
+        assert sorted(seen.epoch for seen in pool.view().keys.values()) == list(range(5000, 5000 + len(KEYS)))
+        with pytest.raises(ValueError, match="leads already"):
+            pool.lead(6000)
+        await pool.stop(drain_s=1.0)
+        await running
+
+    run(scene())
+
+
+def test_a_member_may_act_until_the_time_its_owner_gave_and_no_longer() -> None:
+    async def scene() -> None:
+        world = World()
+        world.permitted_s = 0.0
+        pool = world.make(1)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0.5)
+        permission = world.members["w0"].permission
+        assert not permission.holds, "the welcome permitted nothing"
+        world.permitted_s = 8.0
+        await permission.wait()
+        loop = asyncio.get_running_loop()
+        assert permission.until_at == pytest.approx(loop.time() + 8.0)
+        world.permitted_s = -3.0
+        await asyncio.sleep(1.1)
+        assert not permission.holds, "a later word counts, also when it takes permission back"
+        assert permission.until_at == pytest.approx(loop.time(), abs=0.11), "less than none is none"
+        world.permitted_s = None
+        await permission.wait()
+        assert permission.until_at == float("inf")
+        await pool.stop(drain_s=1.0)
+        await running
+
+    run(scene())
+
+
+def test_a_member_that_is_welcomed_with_permission_need_not_wait_for_a_beat() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(0)
+        while "w0" not in getattr(world, "members", {}) or not world.welcomes:
+            await asyncio.sleep(0)
+        assert world.members["w0"].permission.holds
+        assert world.reports == {}
+
+    world = World()
+    world.permitted_s = 8.0
+    story(tell, world, slots=1)
+
+
+def test_an_aborted_pool_kills_at_once_drains_nothing_and_starts_no_successor() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(3)
+        pool.want(KEYS)
+        pool.lead(1)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(1)
+        world.launcher.processes["w2"].signal(signal.SIGKILL)  # in its back-off when the pool is aborted
+        await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        await pool.abort()
+        assert loop.time() - began_at < 0.1
+        await running
+        assert world.deaths == [("w2", "SIGKILL"), ("w0", "SIGKILL"), ("w1", "SIGKILL")]
+        assert (world.drained, world.running) == ([], {})
+        assert {seen.state for seen in pool.view().slots.values()} == {Phase.STOPPED}
+        starts = len([what for what, *_ in world.history if what == "start"])
+        await asyncio.sleep(60)
+        assert (len(world.launcher.processes), starts) == (3, len(KEYS))
+        await pool.abort()  # once more does nothing
+
+    run(scene())
+
+
+def test_an_abort_ends_a_drain() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        pool.want(KEYS)
+        pool.lead(1)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(1)
+        stopping = asyncio.create_task(pool.stop(drain_s=60.0))
+        await asyncio.sleep(1)
+        await pool.abort()
+        await asyncio.gather(running, stopping)
+        assert [how for _, how in world.deaths] == ["SIGKILL", "SIGKILL"]
+        assert world.drained == []
+
+    run(scene())
+
+
+def test_an_abort_does_not_wait_for_ever_for_a_process_that_cannot_die() -> None:
+    class Undead(World):
+        async def serve(self, seat: Seat) -> None:
+            try:
+                await super().serve(seat)
+            except asyncio.CancelledError:
+                await asyncio.sleep(30.0)
+
+    async def scene() -> None:
+        world = Undead()
+        pool = world.make(1)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        await pool.abort()
+        assert loop.time() - began_at == pytest.approx(5.0)
+        await running
+        await asyncio.sleep(60.0)
+
+    run(scene())
+
+
+def test_a_pool_that_is_aborted_before_it_runs_starts_nothing() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        await pool.abort()
+        await pool.run()
+        assert world.launcher.processes == {}
 
     run(scene())

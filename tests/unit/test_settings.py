@@ -38,7 +38,7 @@ def test_defaults_are_what_works_today() -> None:
     assert settings.kagent_api_key.get_secret_value() == "k-secret-1"
     assert (settings.metrics_port, settings.health_port) == (8080, 8081)
     assert (settings.log_level, settings.log_format) == ("info", "json")
-    assert settings.leader_election is False
+    assert settings.leader_election is True
     assert (settings.kagent_protocol, settings.watch_scope, settings.watch_namespaces) == ("auto", "namespace", ())
     assert settings.workers == WorkerCount(count=2, because=Because.NO_CPU_QUOTA)
     assert (settings.virtual_nodes, settings.max_load_factor) == (256, 1.25)
@@ -84,7 +84,6 @@ def test_every_problem_is_reported_at_once_one_line_each() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "way_out"),
     [
-        ("LEADER_ELECTION", "true", "set LEADER_ELECTION=false"),
         ("KHOOK_WATCH_SCOPE", "auto", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_WATCH_SCOPE", "cluster", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_CALLS_PER_HOOK_HOUR", "300", "set KHOOK_CALLS_PER_HOOK_HOUR=0"),
@@ -101,7 +100,7 @@ def test_a_value_whose_feature_is_missing_is_refused_with_the_way_out(name: str,
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("LEADER_ELECTION", "false"),
+        ("LEADER_ELECTION", "true"),
         ("KAGENT_PROTOCOL", "auto"),
         ("KAGENT_PROTOCOL", "AUTO"),
         ("KHOOK_WATCH_SCOPE", "namespace"),

@@ -24,7 +24,7 @@ from_member = st.one_of(
     st.builds(wire.Leaving, drain_s=seconds),
 )
 from_pool = st.one_of(
-    st.builds(wire.Welcome, heartbeat_s=seconds, payload=blob),
+    st.builds(wire.Welcome, heartbeat_s=seconds, permission_s=st.none() | seconds, payload=blob),
     st.builds(wire.HeartbeatReply, sequence=epoch, permission_s=st.none() | seconds),
     st.builds(wire.Grant, key=text, epoch=epoch),
     st.builds(wire.Revoke, key=text, epoch=epoch),
