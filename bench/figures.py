@@ -23,6 +23,11 @@ KHOOK: Final = "khook"
 API_SERVER: Final = "API server"
 AGENTS: Final = "agents"
 GENERATOR: Final = "generator"
+BEHIND_S: Final = 3.0
+"""After its last signal a khook that keeps up needs two seconds for what waits for a text, and little more."""
+CROWDED: Final = 0.25
+"""When others hold this share of the machine, latencies are theirs as much as khook's."""
+
 OTHERS: Final = "others"
 """Whatever else runs on this machine, and what the hypervisor took."""
 
@@ -132,6 +137,21 @@ def bounded_by(phase: Phase, *, cores: int) -> str:
     elif others >= SATURATED:
         limits.append(f"others on this machine, at {_percent(others)} of a processor")
     return "; ".join(limits) or "no processor: waits for answers and turns"
+
+
+def doubts(one: Round, *, cores: int) -> list[str]:
+    """Why a round's figures say less about khook than they seem to."""
+    said = []
+    if one.steady.late_p99_s > LATE_S:
+        said.append(f"the generator was {one.steady.late_p99_s * 1000:.0f} ms late (p99): the load was not applied")
+    behind_s = one.steady.asked_in_s - one.steady.written_in_s
+    if behind_s > BEHIND_S:
+        said.append(f"the steady phase was no steady state: agents were asked {behind_s:.1f} s after the last signal")
+    for name, phase in (("steady phase", one.steady), ("burst", one.burst)):
+        others = phase.busy.get(OTHERS, 0.0)
+        if others > CROWDED * cores:
+            said.append(f"in the {name} others on this machine kept {others:.1f} of {cores} processors busy")
+    return said
 
 
 _ONE_THREAD: Final = (API_SERVER, AGENTS, GENERATOR)

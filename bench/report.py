@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import LATE_S, OTHERS, Latency, Round, Spread, bounded_by
+from bench.figures import OTHERS, Latency, Round, Spread, bounded_by, doubts
 from bench.options import Options
 from bench.proc import Memory
 
@@ -95,8 +95,7 @@ def remarks(run: Run) -> list[str]:
     for count in run.counts:
         for one in run.of(count):
             said.append(f"{_workers(count)}: the burst was bounded by {bounded_by(one.burst, cores=run.machine.cores)}")
-            if one.steady.late_p99_s > LATE_S:
-                said.append(f"{_workers(count)}: the generator was {one.steady.late_p99_s * MS:.0f} ms late (p99)")
+            said += [f"{_workers(count)}: {doubt}" for doubt in doubts(one, cores=run.machine.cores)]
             for name, phase in (("steady", one.steady), ("burst", one.burst)):
                 said += [f"LOST ({_workers(count)}, {name}): {' '.join(key)}" for key in phase.lost]
                 said += [f"REPEATED ({_workers(count)}, {name}): {' '.join(key)}" for key in phase.repeated]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench import proc
 from bench.__main__ import order
-from bench.figures import OTHERS, Latency, Phase, Round, Spread, bounded_by, latency, percentile
+from bench.figures import OTHERS, Latency, Phase, Round, Spread, bounded_by, doubts, latency, percentile
 from bench.incidents import TYPES, Key, judged, plan, prepared, slowest_first, told
 from bench.options import Options, parse
 from bench.proc import Machine, Memory, Stat
@@ -66,7 +66,7 @@ def phase(**fields: object) -> Phase:
         "repeated": [],
         "by_event": Latency(count=75, p50_s=0.01, p99_s=0.05, most_s=0.06),
         "by_status": Latency(count=25, p50_s=2.01, p99_s=2.05, most_s=2.06),
-        "written_in_s": 1.0,
+        "written_in_s": 2.0,
         "asked_in_s": 4.0,
         "khook_cpu_s": 0.5,
         "busy": {"khook": 0.4, "API server": 0.3, "agents": 0.1, "generator": 0.05, OTHERS: 0.2},
@@ -249,9 +249,19 @@ def test_what_is_lost_is_named_and_the_run_is_not_honest() -> None:
     assert run_of(round_of(1), round_of(2)).honest
 
 
-def test_a_generator_that_is_late_is_told() -> None:
-    late = Round(workers=1, ready_s=1.0, steady=phase(late_p99_s=0.2), burst=phase())
-    assert any("generator was 200 ms late" in remark for remark in remarks(run_of(late, counts=(1,))))
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"late_p99_s": 0.2}, "generator was 200 ms late"),
+        ({"written_in_s": 1.0, "asked_in_s": 5.5}, "4.5 s after the last signal"),
+        ({"busy": {"khook": 0.5, OTHERS: 0.7}}, "in the steady phase others on this machine kept 0.7 of 2 processors"),
+    ],
+)
+def test_a_figure_that_says_little_of_khook_is_doubted(fields: dict[str, object], says: str) -> None:
+    calm = phase()
+    assert doubts(Round(workers=1, ready_s=1.0, steady=calm, burst=calm), cores=2) == []
+    (doubt,) = doubts(Round(workers=1, ready_s=1.0, steady=phase(**fields), burst=calm), cores=2)
+    assert says in doubt
 
 
 def test_the_json_has_every_round_and_numbers() -> None:
