@@ -123,12 +123,13 @@ class Spread:
         return Spread(min(values), median(values), max(values), len(values)) if values else None
 
 
-def bounded_by(phase: Phase, *, cores: int) -> str:
-    """What kept a burst from going faster, in words."""
+def bounded_by(phase: Phase, *, cores: int, embedded: bool = True) -> str:
+    """What kept a burst from going faster, in words. The embedded API server has one thread, a real one has many."""
+    one_thread = (API_SERVER, AGENTS, GENERATOR) if embedded else (AGENTS, GENERATOR)
     others = phase.busy.get(OTHERS, 0.0)
     limits = [
         f"{name} at {_percent(busy)} of a processor"
-        for name, busy in [*phase.khook_busy.items(), *((one, phase.busy[one]) for one in _ONE_THREAD)]
+        for name, busy in [*phase.khook_busy.items(), *((one, phase.busy[one]) for one in one_thread)]
         if busy >= SATURATED
     ]
     if sum(phase.busy.values()) >= SATURATED * cores:
@@ -152,9 +153,6 @@ def doubts(one: Round, *, cores: int) -> list[str]:
         if others > CROWDED * cores:
             said.append(f"in the {name} others on this machine kept {others:.1f} of {cores} processors busy")
     return said
-
-
-_ONE_THREAD: Final = (API_SERVER, AGENTS, GENERATOR)
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import OTHERS, Latency, Round, Spread, bounded_by, doubts
+from bench.figures import OTHERS, Latency, Phase, Round, Spread, bounded_by, doubts
 from bench.options import Options
 from bench.proc import Memory
 
@@ -94,7 +94,7 @@ def remarks(run: Run) -> list[str]:
     said = []
     for count in run.counts:
         for one in run.of(count):
-            said.append(f"{_workers(count)}: the burst was bounded by {bounded_by(one.burst, cores=run.machine.cores)}")
+            said.append(f"{_workers(count)}: the burst was bounded by {_bound(run, one.burst)}")
             said += [f"{_workers(count)}: {doubt}" for doubt in doubts(one, cores=run.machine.cores)]
             for name, phase in (("steady", one.steady), ("burst", one.burst)):
                 said += [f"LOST ({_workers(count)}, {name}): {' '.join(key)}" for key in phase.lost]
@@ -130,7 +130,7 @@ def to_json(run: Run) -> dict[str, Any]:
         "machine": asdict(run.machine),
         "options": options,
         "honest": run.honest,
-        "rounds": [_round_json(one, run.machine.cores) for one in run.rounds],
+        "rounds": [_round_json(run, one) for one in run.rounds],
         "figures": [_line_json(run, line) for line in lines(run) if line.spreads],
     }
 
@@ -141,17 +141,21 @@ def _line_json(run: Run, line: Line) -> dict[str, Any]:
     return {"figure": line.words, "workers": by_count, "ratio": line.ratio}
 
 
-def _round_json(one: Round, cores: int) -> dict[str, Any]:
+def _round_json(run: Run, one: Round) -> dict[str, Any]:
     phases = {
         name: asdict(phase)
         | {
             "incidents_a_second": phase.a_second,
             "cpu_an_incident_ms": phase.cpu_an_incident_ms,
-            "bounded_by": bounded_by(phase, cores=cores),
+            "bounded_by": _bound(run, phase),
         }
         for name, phase in (("steady", one.steady), ("burst", one.burst))
     }
     return asdict(one) | phases
+
+
+def _bound(run: Run, phase: Phase) -> str:
+    return bounded_by(phase, cores=run.machine.cores, embedded=run.options.server == "embedded")
 
 
 def _title(run: Run) -> str:

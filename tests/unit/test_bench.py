@@ -96,6 +96,12 @@ def test_what_bounds_a_burst_is_who_was_busy_and_it_may_not_be_khook(fields: dic
     assert says in bounded_by(phase(**fields), cores=2)
 
 
+def test_a_real_api_server_is_not_out_of_breath_at_one_processor() -> None:
+    busy = phase(busy={"API server": 0.9, "agents": 0.1, "generator": 0.1})
+    assert "API server" in bounded_by(busy, cores=4)
+    assert "API server" not in bounded_by(busy, cores=4, embedded=False)
+
+
 # --- incidents --------------------------------------------------------------------------------------------------
 
 
