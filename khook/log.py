@@ -74,6 +74,7 @@ class Key(StrEnum):
     CAUSE = "cause"
     ERROR = "error"
     EXIT_CODE = "exit_code"
+    EXPIRES_TIME = "expires_time"
     HOW = "how"
     NEXT = "next"
     OUTCOME = "outcome"

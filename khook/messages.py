@@ -1,9 +1,9 @@
 """What supervisor and workers tell each other, as payloads that `shards` carries without reading.
 
 Every message is a msgspec struct in JSON, never a pickled object. Supervisor → worker: `WorkerConfig` at hello,
-`HooksChanged` when a generation moved, `FreshCredentials` after a 401, `AgentAccess` when kagent's key or address
-changed. Worker → supervisor: `WorkerReport` with each heartbeat, `NeedCredentials` when the API server refused the
-ones it has.
+`HooksChanged` when a generation moved, `FreshCredentials` before the old ones expire and after a 401, `AgentAccess`
+when kagent's key or address changed. Worker → supervisor: `WorkerReport` with each heartbeat, `NeedCredentials` when
+the API server refused the ones it has.
 """
 
 from typing import Final

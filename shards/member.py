@@ -7,6 +7,7 @@ tried again here, with back-off, until it starts or is revoked; the pool is told
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -27,33 +28,33 @@ MAX_PROBLEM_CHARS: Final = 500
 
 
 class Work(Protocol):
-    """What the member's user supplies. What any of it raises ends the process, but for `start` and `stop`."""
+    """What the member's user supplies. What any of it raises ends the process, but for `start` and `stop`.
+
+    Who inherits it may leave out what it has no use for, but for these two.
+    """
 
     async def welcome(self, payload: bytes) -> None:
         """What the owner hands a new member. Returns before the first `start`; `told` may be called meanwhile."""
-        ...
 
+    @abstractmethod
     async def start(self, key: str, epoch: int) -> None:
         """Returns when the key runs. May be cancelled by a revoke, then `stop` follows; may raise, then comes again."""
-        ...
 
+    @abstractmethod
     async def stop(self, key: str, epoch: int) -> None:
         """Returns when nothing of the key runs and all is flushed, also after a start that never finished. If it
         raises, the revoke stays unacknowledged and the pool kills the process."""
-        ...
 
     def told(self, payload: bytes) -> None:
         """A message from the owner; may come before the start it concerns has returned, or begun."""
-        ...
 
     def report(self) -> bytes:
         """The payload of the next heartbeat; small, and at once."""
-        ...
+        return b""
 
     async def drain(self, drain_s: float) -> None:
         """Finish or record what is in flight and flush everything, within `drain_s`. No start runs any more,
         a stop may."""
-        ...
 
 
 class PoolGone(Exception):

@@ -7,18 +7,18 @@ an answer that comes late can be told from one that counts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Struct, frozen=True, kw_only=True):
     slot: str
     key: str
     epoch: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revoke:
+class Revoke(Struct, frozen=True, kw_only=True):
     slot: str
     key: str
     epoch: int
@@ -27,8 +27,7 @@ class Revoke:
 Step = Grant | Revoke
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(Struct, frozen=True, kw_only=True):
     """What one slot's process was granted and may still be running."""
 
     slot: str
@@ -56,6 +55,11 @@ class Plan:
         self._ready: dict[str, None] = {}  # dicts as ordered sets: what a plan does must not hang on hash order
         self._dirty: dict[str, None] = {}
         self._revoked: dict[str, None] = {}
+
+    @property
+    def revoking(self) -> int:
+        """How many keys wait for the acknowledgement of a revoke."""
+        return len(self._revoked)
 
     @property
     def leads(self) -> bool:

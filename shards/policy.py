@@ -8,6 +8,9 @@ only at the very beginning or after `died`, so a slot never has two processes.
        ▲                  │ no hello          │ no heartbeat, condemned   │ too slow
        │ back-off         └─────────┬─────────┴───────────────────────────┘
        └───── died ◄──────────── DOOMED (SIGABRT for the stack, then SIGKILL)
+
+A slot that died too often is BROKEN for a while. Then it STARTs again, on probation: it is to own nothing until JOIN
+says that it served its time. A death on probation breaks it again at once, for twice as long.
 """
 
 from collections import deque
@@ -28,11 +31,13 @@ class Phase(StrEnum):
     STOPPED = "stopped"
     """No process, and none is to come."""
     BROKEN = "broken"
-    """The crash budget is spent: no process, and none is to come."""
+    """The crash budget is spent: no process, and none for a good while."""
 
 
 class Action(StrEnum):
     START = "start"
+    JOIN = "join"
+    """Probation is served: the slot may own keys again."""
     SEND_STOP = "send stop"
     SIGTERM = "SIGTERM"
     SIGABRT = "SIGABRT"
@@ -73,6 +78,12 @@ class PoolLimits:
     crash_budget: int = 10
     crash_window_s: float = 600.0
     """`crash_budget` deaths within this window break the slot."""
+    broken_for_s: float = 600.0
+    """Not below `crash_window_s`: so no window ever sees more than `crash_budget` restarts."""
+    broken_for_max_s: float = 3600.0
+    """What `broken_for_s` doubles to while the slot breaks on each probation."""
+    probation_s: float = 60.0
+    """How long a slot that was broken serves without keys first. Most of what breaks a process does so at its start."""
     stop_grace_s: float = 2.0
     """After the drain time is over, before SIGTERM."""
     sigterm_grace_s: float = 2.0
@@ -86,7 +97,7 @@ class PoolLimits:
 
     def _contradictions(self) -> list[tuple[bool, str]]:
         positive = ("heartbeat_s", "hello_timeout_s", "revoke_timeout_s", "backoff_first_s", "crash_window_s")
-        graces = ("stop_grace_s", "sigterm_grace_s", "sigabrt_grace_s", "healthy_after_s")
+        graces = ("stop_grace_s", "sigterm_grace_s", "sigabrt_grace_s", "healthy_after_s", "probation_s")
         return [
             *((getattr(self, name) <= 0, f"{name} must be above 0") for name in positive),
             *((getattr(self, name) < 0, f"{name} must not be below 0") for name in graces),
@@ -94,6 +105,8 @@ class PoolLimits:
             (self.backoff_max_s < self.backoff_first_s, "backoff_max_s must not be below backoff_first_s"),
             (not 0 <= self.backoff_jitter < 1, "backoff_jitter must be in [0, 1)"),
             (self.crash_budget < 1, "crash_budget must be 1 or more"),
+            (self.broken_for_s < self.crash_window_s, "broken_for_s must not be below crash_window_s"),
+            (self.broken_for_max_s < self.broken_for_s, "broken_for_max_s must not be below broken_for_s"),
         ]
 
     @property
@@ -102,41 +115,62 @@ class PoolLimits:
         return self.stop_grace_s + self.sigterm_grace_s + self.sigabrt_grace_s
 
 
-_BACKOFF_FACTOR: Final = 2.0
+_LONGER: Final = 2.0
+"""Each wait (a back-off, a time broken) is so many times the one before."""
 _MAX_DOUBLINGS: Final = 64
-"""Keeps the power finite; the back-off has met its maximum long before."""
+"""Keeps the power finite; a wait has met its maximum long before."""
 
 
 class SlotPolicy:
-    """The machine of one slot. `deadline_at` is when `tick` wants to be called next; None: on no account."""
+    """The machine of one slot."""
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
         self.phase = Phase.WAITING
         self.why: Why | None = None
-        self.deadline_at: float | None = float("-inf")
+        self.on_probation = False
+        self._due_at: float | None = float("-inf")
         self._next: Action = Action.START
         self._again = True
         self._hello_at: float | None = None
         self._failures = 0
         self._deaths: deque[float] = deque()
+        self._breaks = 0
+        """In a row: since the slot last served a probation to its end."""
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When `tick` wants to be called next; None: on no account."""
+        if self._due_at is not None and (served_at := self._served_at()) is not None:
+            return min(self._due_at, served_at)
+        return self._due_at
 
     @property
     def ended(self) -> bool:
-        return self.phase in (Phase.STOPPED, Phase.BROKEN)
+        return self.phase is Phase.STOPPED
+
+    @property
+    def broken(self) -> bool:
+        """It is to own nothing: broken, or on probation."""
+        return self.phase is Phase.BROKEN or self.on_probation
 
     def tick(self, now: float) -> Action | None:
         """What falls due now. Call again until it returns None."""
         if self.deadline_at is None or now < self.deadline_at:
             return None
         match self.phase:
-            case Phase.WAITING:
+            case Phase.WAITING | Phase.BROKEN:
+                self.on_probation = self.phase is Phase.BROKEN
                 self._enter(Phase.STARTING, now + self._limits.hello_timeout_s)
                 self.why = None
                 return Action.START
             case Phase.STARTING:
                 return self.condemn(now, Why.NO_HELLO)
-            case Phase.RUNNING:
+            case Phase.RUNNING if self._due_at is not None and now < self._due_at:
+                self.on_probation = False
+                self._breaks = 0
+                return Action.JOIN
+            case Phase.RUNNING:  # also when its probation ends just now: who is silent has not served
                 return self.condemn(now, Why.NO_HEARTBEAT)
             case _:
                 return self._climb(now)
@@ -151,18 +185,18 @@ class SlotPolicy:
 
     def heartbeat(self, now: float) -> None:
         if self.phase is Phase.RUNNING:
-            self.deadline_at = now + self._limits.heartbeat_timeout_s
+            self._due_at = now + self._limits.heartbeat_timeout_s
 
     def postpone(self, late_s: float) -> None:
         """The judge itself was stalled that long: nobody is condemned for what it could not hear."""
-        if self.phase in (Phase.STARTING, Phase.RUNNING) and self.deadline_at is not None:
-            self.deadline_at += late_s
+        if self.phase in (Phase.STARTING, Phase.RUNNING) and self._due_at is not None:
+            self._due_at += late_s
 
     def stop(self, now: float, drain_s: float) -> Action | None:
         """The slot is to end: drain for `drain_s`, then the ladder; no process after this one."""
         self._again = False
         match self.phase:
-            case Phase.WAITING:
+            case Phase.WAITING | Phase.BROKEN:
                 self._enter(Phase.STOPPED, None)
                 return None
             case Phase.STARTING:  # it holds nothing, so there is nothing to drain
@@ -203,6 +237,7 @@ class SlotPolicy:
         """The process is gone for certain. `chance` in [0, 1) is the jitter of the back-off."""
         served_s = 0.0 if self._hello_at is None else now - self._hello_at
         self._hello_at = None
+        was_on_probation, self.on_probation = self.on_probation, False
         if not self._again:
             self._enter(Phase.STOPPED, None)
             return
@@ -210,18 +245,29 @@ class SlotPolicy:
         self._deaths.append(now)
         while now - self._deaths[0] >= self._limits.crash_window_s:
             self._deaths.popleft()
-        if len(self._deaths) >= self._limits.crash_budget:
-            self._enter(Phase.BROKEN, None)
+        if was_on_probation or len(self._deaths) >= self._limits.crash_budget:
+            self._break(now)
         else:
             self._enter(Phase.WAITING, now + self._backoff_s(chance))
 
+    def _break(self, now: float) -> None:
+        self._breaks += 1
+        self._failures = 0
+        limits = self._limits
+        self._enter(Phase.BROKEN, now + _longer(limits.broken_for_s, limits.broken_for_max_s, self._breaks))
+
     def _backoff_s(self, chance: float) -> float:
-        doublings = min(self._failures - 1, _MAX_DOUBLINGS)
-        full_s = min(self._limits.backoff_first_s * _BACKOFF_FACTOR**doublings, self._limits.backoff_max_s)
+        full_s = _longer(self._limits.backoff_first_s, self._limits.backoff_max_s, self._failures)
         return full_s * (1 - self._limits.backoff_jitter * chance)
 
-    def _enter(self, phase: Phase, deadline_at: float | None) -> None:
-        self.phase, self.deadline_at = phase, deadline_at
+    def _served_at(self) -> float | None:
+        """When the process that runs will have served its probation; None if it is not on one."""
+        if self.phase is not Phase.RUNNING or not self.on_probation or self._hello_at is None:
+            return None
+        return self._hello_at + self._limits.probation_s
+
+    def _enter(self, phase: Phase, due_at: float | None) -> None:
+        self.phase, self._due_at = phase, due_at
 
     def _ladder(self, phase: Phase, rung: Action, at: float) -> None:
         self._enter(phase, at)
@@ -244,3 +290,8 @@ class SlotPolicy:
             case _:  # nothing is stronger than SIGKILL: only the death itself is waited for
                 self._enter(Phase.DOOMED, None)
         return rung
+
+
+def _longer(first_s: float, max_s: float, times: int) -> float:
+    """The wait after so many failures in a row, 1 or more."""
+    return min(first_s * _LONGER ** min(times - 1, _MAX_DOUBLINGS), max_s)

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from shards import wire
-from shards.launch import Channel, ChannelClosed, ChannelFull, Clock, Launcher, LaunchFailed, Process
+from shards.balance import MAX_LOAD_FACTOR, MAX_MOVES, Balance, checked
+from shards.launch import Channel, ChannelClosed, ChannelFull, Clock, Launcher
+from shards.place import Place
 from shards.plan import Grant, Plan, Revoke
-from shards.policy import Action, Phase, PoolLimits, SlotPolicy, Why
+from shards.policy import Action, Phase, PoolLimits, Why
 from shards.ring import VIRTUAL_NODES, Ring
 from shards.user import KeyView, Log, Owner, PoolBroken, PoolView, SlotView, key_view
 
@@ -28,8 +30,6 @@ MIN_SLEEP_S: Final = 0.001
 """A deadline that is nearer than a float can add to the time must not spin the loop."""
 LATE_S: Final = 1.0
 """Woken later than this, the pool was itself stalled (stopped, starved), and forgives silence for as long."""
-LAST_WORDS_S: Final = 1.0
-"""How long a dead process's channel is read for what it still said."""
 KILL_WAIT_S: Final = 5.0
 """How long an aborted or failed pool waits for the deaths of those it killed; one stuck in the kernel takes longer."""
 MAX_PROBLEM_CHARS: Final = 500
@@ -41,33 +41,10 @@ _SIGNALS: Final = {
 }
 
 
-class _Place:
-    """One slot and whatever fills it."""
-
-    def __init__(self, slot: str, limits: PoolLimits) -> None:
-        self.slot = slot
-        self.policy = SlotPolicy(limits)
-        self.process: Process | None = None
-        self.life: asyncio.Task[None] | None = None
-        self.launches = 0
-        self.lag_s = 0.0
-        self.last_death = ""
-
-    def view(self, keys: Sequence[str]) -> SlotView:
-        return SlotView(
-            state=self.policy.phase,
-            pid=self.process.pid if self.process is not None else None,
-            restarts=max(0, self.launches - 1),
-            keys=tuple(keys),
-            lag_s=self.lag_s,
-            last_death=self.last_death,
-        )
-
-
 class Pool:
     """Keeps `slots` filled and keys owned. Use one in one loop, call `run` once.
 
-    `weights` in `want` are accepted and not used yet: every key counts the same.
+    No slot shall carry more than `max_load_factor` times the mean of the keys' weights.
     """
 
     def __init__(
@@ -79,21 +56,26 @@ class Pool:
         randomness: random.Random,
         slots: Sequence[str],
         virtual_nodes: int = VIRTUAL_NODES,
+        max_load_factor: float = MAX_LOAD_FACTOR,
         limits: PoolLimits,
         log: Log,
     ) -> None:
         if not slots:
             raise ValueError("a pool needs a slot")
+        if not max_load_factor > 1:
+            raise ValueError(f"max_load_factor must be above 1, not {max_load_factor}")
         self._launcher = launcher
         self._owner = owner
         self._clock = clock
         self._randomness = randomness
         self._virtual_nodes = virtual_nodes
+        self._max_load_factor = max_load_factor
         self._limits = limits
         self._log = log
         self._ring = Ring(slots, virtual_nodes)
         self._plan = Plan()
-        self._places = {slot: _Place(slot, limits) for slot in self._ring.slots}
+        self._weights: dict[str, float] = {}
+        self._places = {slot: Place(slot, limits) for slot in self._ring.slots}
         self._wake = asyncio.Event()
         self._running = False
         self._stop_drain_s: float | None = None
@@ -110,9 +92,18 @@ class Pool:
         self._settle(self._clock.monotonic())
 
     def want(self, keys: Mapping[str, float]) -> None:
-        """Exactly these keys shall be owned, each with a weight above 0."""
-        homes = self._plan.homes()
-        self._place_keys({key: homes.get(key) for key in keys})
+        """Exactly these keys shall be owned, each with its weight. Raises ValueError for a weight that is not finite
+        and above 0.
+
+        Weights that changed, and slots that came back, move running keys here and nowhere else, `MAX_MOVES` at a
+        time: call it every now and then, also if nothing changed.
+        """
+        self._weights = checked(keys)
+        balance = self._balance()
+        balance.settle()
+        if self._plan.leads:  # else it was all settled anew
+            balance.level(max(0, MAX_MOVES - self._plan.revoking))
+        self._place_keys(balance)
 
     def tell(self, key: str, payload: bytes) -> bool:
         """A message to the key's owner; False if it has none, or is losing it."""
@@ -132,12 +123,15 @@ class Pool:
             self.tell_slot(slot, payload)
 
     def view(self) -> PoolView:
-        holds, homes = self._plan.holds(), self._plan.homes()
+        holds, weights = self._plan.holds(), self._weights
         held_by: dict[str, list[str]] = {slot: [] for slot in self._places}
+        loads = dict.fromkeys(self._places, 0.0)
         for key, hold in holds.items():
             held_by[hold.slot].append(key)
-        keys = {key: key_view(holds.get(key)) for key in dict.fromkeys([*homes, *holds])}
-        return PoolView(slots={slot: place.view(held_by[slot]) for slot, place in self._places.items()}, keys=keys)
+            loads[hold.slot] += weights.get(key, 0.0)
+        keys = {key: key_view(holds.get(key), weights.get(key, 0.0)) for key in {**weights, **holds}}
+        slots = {slot: place.view(held_by[slot], loads[slot]) for slot, place in self._places.items()}
+        return PoolView(slots=slots, keys=keys)
 
     async def run(self) -> None:
         """Until `stop` is done. Raises PoolBroken, or what `Owner` raised; no process is left alive either way."""
@@ -177,7 +171,7 @@ class Pool:
                 return
             now = self._clock.monotonic()
             self._turn(now)
-            if all(place.policy.phase is Phase.BROKEN for place in self._places.values()):
+            if all(place.policy.broken for place in self._places.values()):
                 raise PoolBroken(f"all {len(self._places)} slots are broken")
             if all(place.policy.ended for place in self._places.values()):
                 return
@@ -223,50 +217,58 @@ class Pool:
                     self._send(self._places[slot], wire.Revoke(key=key, epoch=epoch))
                     self._wake.set()
 
-    def _place_keys(self, homes: Mapping[str, str | None]) -> None:
-        """Give a home on the ring to each key that has none, then hand over what that moves."""
-        placed = {key: home or self._ring.owner(key) for key, home in homes.items()}
-        self._plan.want({key: home for key, home in placed.items() if home is not None})
+    def _balance(self) -> Balance:
+        """Of what nobody may run yet, the home costs nothing: before `lead` it is chosen anew each time."""
+        homes = self._plan.homes() if self._plan.leads else {}
+        return Balance(self._ring, self._weights, homes, max_load_factor=self._max_load_factor)
+
+    def _place_keys(self, balance: Balance) -> None:
+        self._plan.want(balance.homes)
         self._settle(self._clock.monotonic())
 
-    def _act(self, place: _Place, action: Action | None) -> None:
+    def _draw_ring(self) -> None:
+        """A slot broke or came back. Keys of the broken go to the others; nobody else's move before the next `want`."""
+        whole = [slot for slot, place in self._places.items() if not place.policy.broken]
+        self._ring = Ring(whole, self._virtual_nodes)
+        balance = self._balance()
+        balance.settle()
+        self._place_keys(balance)
+
+    def _act(self, place: Place, action: Action | None) -> None:
         match action:
             case None:
                 pass
             case Action.START:
                 place.launches += 1
                 place.life = asyncio.get_running_loop().create_task(self._live(place))
+            case Action.JOIN:
+                self._log.info("slot is back", slot=place.slot)
+                self._draw_ring()
             case Action.SEND_STOP:
                 self._send(place, wire.Stop(drain_s=self._stop_drain_s or 0.0))
             case _:
                 why = place.policy.why
                 self._log.warning("worker was signalled", slot=place.slot, signal=action.value, why=why and why.value)
-                if place.process is not None:
-                    place.process.signal(_SIGNALS[action])
+                place.signal(_SIGNALS[action])
 
-    def _send(self, place: _Place, message: wire.FromPool) -> bool:
-        if place.process is None:
-            return False
+    def _send(self, place: Place, message: wire.FromPool) -> bool:
         try:
-            place.process.channel.send(wire.encode(message))
-        except ChannelClosed:
-            return False
+            return place.send(message)
         except ChannelFull:
             self._condemn(place, Why.NOT_READING)
             return False
-        return True
 
-    def _condemn(self, place: _Place, why: Why, **values: Any) -> None:
+    def _condemn(self, place: Place, why: Why, **values: Any) -> None:
         self._log.warning("worker was condemned", slot=place.slot, why=why.value, **values)
         self._act(place, place.policy.condemn(self._clock.monotonic(), why))
         self._wake.set()
 
     # one process's life
 
-    async def _live(self, place: _Place) -> None:
+    async def _live(self, place: Place) -> None:
         """From launch to burial. Guards the pool: what goes wrong here ends `run`, not silently this task."""
         try:
-            self._buried(place, await self._launched(place))
+            self._buried(place, await place.fill(self._launcher, self._read))
         except Exception as error:  # noqa: BLE001 - a task guard: `run` raises it
             self._fail(error)
         finally:
@@ -276,27 +278,9 @@ class Pool:
         self._failure = self._failure or error
         self._wake.set()
 
-    async def _launched(self, place: _Place) -> str:
-        try:
-            process = await self._launcher.launch(place.slot)
-        except LaunchFailed as error:
-            return f"not started: {error}"
-        place.process = process
-        if place.policy.phase is Phase.DOOMED:  # sentenced while it was being born
-            process.signal(signal.SIGKILL)
-        reading = asyncio.get_running_loop().create_task(self._read(place, process.channel))
-        try:
-            how = await process.exited()
-            await asyncio.wait([reading], timeout=LAST_WORDS_S)
-        finally:
-            reading.cancel()
-            await asyncio.wait([reading])
-            process.channel.close()
-        return how
-
-    def _buried(self, place: _Place, how: str) -> None:
+    def _buried(self, place: Place, how: str) -> None:
         now = self._clock.monotonic()
-        why = place.policy.why
+        why, was_on_probation = place.policy.why, place.policy.on_probation
         place.process, place.last_death = None, how
         self._plan.dead(place.slot)
         place.policy.died(now, self._randomness.random())
@@ -304,21 +288,16 @@ class Pool:
         write("worker ended", slot=place.slot, how=how, why=why and why.value, next=place.policy.phase.value)
         self._owner.died(place.slot, how)
         if place.policy.phase is Phase.BROKEN:
-            self._log.error("slot is broken", slot=place.slot, deaths=self._limits.crash_budget)
-            self._rehome()
+            deaths = 1 if was_on_probation else self._limits.crash_budget
+            retry_in_s = round((place.policy.deadline_at or now) - now)
+            self._log.error("slot is broken", slot=place.slot, deaths=deaths, retry_in_s=retry_in_s)
+            self._draw_ring()
         self._settle(now)
-
-    def _rehome(self) -> None:
-        """Keys of broken slots go to the others; keys of the others stay where they are."""
-        left = [slot for slot, place in self._places.items() if place.policy.phase is not Phase.BROKEN]
-        self._ring = Ring(left, self._virtual_nodes)
-        self._place_keys({key: home if home in left else None for key, home in self._plan.homes().items()})
 
     async def _bury_all(self) -> None:
         lives = []
         for place in self._places.values():
-            if place.process is not None:
-                place.process.signal(signal.SIGKILL)
+            place.signal(signal.SIGKILL)
             if place.life is not None:
                 lives.append(place.life)
                 if place.process is None:
@@ -328,7 +307,7 @@ class Pool:
 
     # messages
 
-    async def _read(self, place: _Place, channel: Channel) -> None:
+    async def _read(self, place: Place, channel: Channel) -> None:
         try:
             while True:
                 self._heard(place, wire.decode_from_member(await channel.receive()))
@@ -340,7 +319,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - a task guard: `run` raises what `Owner` raised
             self._fail(error)
 
-    def _heard(self, place: _Place, message: wire.FromMember) -> None:
+    def _heard(self, place: Place, message: wire.FromMember) -> None:
         slot, now = place.slot, self._clock.monotonic()
         if isinstance(message, wire.Hello):
             self._greeted(place, message, now)
@@ -372,7 +351,7 @@ class Pool:
         permission_s = self._owner.permission_s()
         return None if permission_s is None else max(0.0, permission_s)
 
-    def _greeted(self, place: _Place, hello: wire.Hello, now: float) -> None:
+    def _greeted(self, place: Place, hello: wire.Hello, now: float) -> None:
         if hello.protocol != wire.PROTOCOL:
             raise wire.WireError(f"it speaks protocol {hello.protocol}, the pool {wire.PROTOCOL}")
         if hello.slot != place.slot:

@@ -7,7 +7,7 @@ Source: Karger et al., "Consistent Hashing and Random Trees" (STOC 1997).
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Final
 
@@ -33,6 +33,25 @@ class Ring:
         if not self._owners:
             return None
         return self._owners[bisect_right(self._points, _point(key)) % len(self._owners)]
+
+    def owners(self, keys: Iterable[str]) -> dict[str, str]:
+        """The owner of each key, a little faster than one by one; of none if there are no slots."""
+        if not self._owners:
+            return {}
+        points, owners, count = self._points, self._owners, len(self._points)
+        return {key: owners[bisect_right(points, _point(key)) % count] for key in keys}
+
+    def clockwise(self, key: str) -> Iterator[str]:
+        """Every slot once, in the order in which their points follow the key's own: the owner first."""
+        seen: set[str] = set()
+        start = bisect_right(self._points, _point(key))
+        for index in range(start, start + len(self._owners)):
+            slot = self._owners[index % len(self._owners)]
+            if slot not in seen:
+                seen.add(slot)
+                yield slot
+                if len(seen) == len(self.slots):
+                    return
 
 
 def _point(name: str) -> int:

@@ -1,9 +1,9 @@
 """`khook demo`: the whole system on an embedded cluster, and an honest count of what it did.
 
-It serves an API server and a kagent on loopback ports, starts the real `khook run` with two workers against them, lets
-the story's pods fail, kills a worker half-way, takes an agent away for a while, stops khook as a cluster would, and
-sets the agents' own record against the story. Whatever happens, Ctrl-C included, everything it started is stopped and
-removed.
+It serves an API server and a kagent on loopback ports, starts the real `khook run` with four workers against them,
+lets the story's pods fail, kills one worker half-way and another until its slot is broken, takes an agent away for a
+while, stops khook as a cluster would, and sets the agents' own record against the story. Whatever happens, Ctrl-C
+included, everything it started is stopped and removed.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from rich.console import Console
 from khook.api.crd import crd
 from khook.cli.demo_calls import Calls
 from khook.cli.demo_log import LogFile, worker_pids
-from khook.cli.demo_view import Ending, Scene, View, summary
+from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.demo_story import AGENTS, DEMO
@@ -39,10 +39,13 @@ from khook.sandbox.store import Store
 from khook.sandbox.story import Expected, Moment, Step, Story, compare, expected, writes
 from khook.seams import Clock, SystemClock
 
-WORKERS: Final = 2
+WORKERS: Final = 4
+"""One for each namespace: the bounded load sees to that, and so nobody else suffers from the slot that breaks."""
 READY_WITHIN_S: Final = 30.0
 # A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
 SETTLED_WITHIN_S: Final = 50.0
+# Ten deaths take some 50 s of back-off; after that another worker has its namespaces at once.
+BROKEN_WITHIN_S: Final = 120.0
 # After the last expected call: time for one that should not come.
 QUIET_S: Final = 1.5
 DRAIN_S: Final = 5
@@ -83,7 +86,8 @@ class _Stage:
     khook: asyncio.subprocess.Process | None = None
     uids: dict[str, str] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
-    dead: str = ""
+    dead: dict[str, int] = field(default_factory=dict)
+    """The slots whose worker was killed and is not back yet, and how many lives they had had."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -147,11 +151,12 @@ class _Demo:
             _beside(self._tell(stage)) as telling,
             _beside(self._kill_half_way(stage)) as killing,
             _beside(self._take_agent_away(stage)) as outage,
+            _beside(self._break_a_slot(stage)) as breaking,
         ):
-            while not (telling.done() and killing.done() and outage.done()):
+            while not (telling.done() and killing.done() and outage.done() and breaking.done()):
                 await _show(stage, view)
-                _raise_first(telling, killing, outage)
-            killed = killing.result()
+                _raise_first(telling, killing, outage, breaking)
+            killed, loop = killing.result(), breaking.result()
         wanted = expected(self._story)
         await _settle(stage, view, wanted)
         came_back = stage.log.follow().lives.get(killed, 0) > 1
@@ -164,6 +169,7 @@ class _Demo:
             delivered=stage.calls.delivered(stage.kagent.runs),
             killed=killed,
             came_back=came_back,
+            loop=loop,
             khook_exit=khook_exit,
         )
 
@@ -176,13 +182,34 @@ class _Demo:
     async def _kill_half_way(self, stage: _Stage) -> str:
         await self._until(stage, self._story.kill_at_s)
         told = stage.log.follow()
-        slot = told.busiest()
-        if stage.khook is None or slot is None or told.pids[slot] not in worker_pids(stage.khook.pid):
+        slot = told.busiest(but=told.owners.get(self._story.crash_loop.namespace))
+        if slot is None or not _kill(stage, slot):
             raise DemoFailed("found no worker to kill")
-        os.kill(told.pids[slot], signal.SIGKILL)
-        stage.dead = slot
         stage.words.append(f"worker {slot} (pid {told.pids[slot]}) is killed with SIGKILL")
         return slot
+
+    async def _break_a_slot(self, stage: _Stage) -> LoopEnding:
+        """Kill the worker of one namespace whenever it is back; then let the namespace's heir show that it has it."""
+        crash_loop = self._story.crash_loop
+        await self._until(stage, crash_loop.from_s)
+        slot = stage.log.follow().owners[crash_loop.namespace]
+        stage.words.append(f"worker {slot} is killed with SIGKILL, and whenever it comes back")
+        deaths = 0
+        async with _patience(BROKEN_WITHIN_S, f"slot {slot} to be broken"):
+            while slot not in stage.log.follow().broken:
+                deaths += slot not in stage.dead and _kill(stage, slot)
+                await asyncio.sleep(TICK_S / 4)
+        stage.words.append(f"worker {slot} died {deaths} times: its slot is broken")
+        async with _patience(BROKEN_WITHIN_S, f"{crash_loop.namespace} to be owned again"):
+            heir = slot
+            while heir == slot:
+                await asyncio.sleep(TICK_S / 4)
+                heir = stage.log.follow().owners[crash_loop.namespace]
+        stage.words.append(f"worker {heir} takes {crash_loop.namespace}")
+        for step in crash_loop.encore:
+            await asyncio.sleep(step.at_s * self._pace)
+            await _apply(stage, step, Moment(now=stage.clock.now(), uids=stage.uids))
+        return LoopEnding(slot=slot, deaths=deaths, namespace=crash_loop.namespace, heir=heir)
 
     async def _take_agent_away(self, stage: _Stage) -> None:
         outage = self._story.outage
@@ -200,6 +227,25 @@ class _Demo:
         return at_s
 
 
+def _kill(stage: _Stage, slot: str) -> bool:
+    """SIGKILL to the worker that fills the slot; False if none of ours does."""
+    told = stage.log.follow()
+    if stage.khook is None or told.pids[slot] not in worker_pids(stage.khook.pid):
+        return False
+    os.kill(told.pids[slot], signal.SIGKILL)
+    stage.dead[slot] = told.lives[slot]
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _patience(within_s: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError:
+        raise DemoFailed(f"waited {within_s:.0f} s for {what}") from None
+
+
 async def _settle(stage: _Stage, view: View, wanted: Sequence[Expected]) -> None:
     """Until every call was made and answered and a quiet while has passed, or patience ends: the record will tell."""
     give_up_at = stage.clock.monotonic() + SETTLED_WITHIN_S
@@ -213,9 +259,9 @@ async def _settle(stage: _Stage, view: View, wanted: Sequence[Expected]) -> None
 async def _show(stage: _Stage, view: View) -> None:
     _still_runs(stage)
     told = stage.log.follow()
-    if stage.dead and told.lives.get(stage.dead, 0) > 1:
-        stage.words.append(f"worker {stage.dead} is back as pid {told.pids[stage.dead]}")
-        stage.dead = ""
+    for slot in [slot for slot, lives in stage.dead.items() if told.lives[slot] > lives]:
+        stage.words.append(f"worker {slot} is back as pid {told.pids[slot]}")
+        del stage.dead[slot]
     answer = await stage.client.get("/apis/kagent.dev/v1alpha2/hooks")
     _check(answer, "a list of Hooks")
     hooks = answer.json()["items"]
@@ -228,7 +274,7 @@ async def _show(stage: _Stage, view: View) -> None:
             hooks=hooks,
             calls=stage.calls,
             runs=tuple(stage.kagent.runs),
-            dead=stage.dead,
+            dead=tuple(stage.dead),
         )
     )
     await asyncio.sleep(TICK_S)

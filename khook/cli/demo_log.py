@@ -26,6 +26,8 @@ class Told:
     """slot → how many processes have filled it."""
     owners: dict[str, str] = field(default_factory=dict)
     """namespace → slot that started it last."""
+    broken: list[str] = field(default_factory=list)
+    """The slots that were given up."""
 
     def read(self, line: bytes) -> None:
         try:
@@ -40,15 +42,18 @@ class Told:
             case {"event": "worker was welcomed", "slot": str(slot), "pid": int(pid)}:
                 self.lives[slot] = self.lives.get(slot, 0) + 1
                 self.pids[slot] = pid
+            case {"event": "slot is broken", "slot": str(slot)}:
+                self.broken.append(slot)
             case {"event": "namespace started", "namespace": str(namespace), "slot": str(slot)}:
                 self.owners[namespace] = slot
 
     def namespaces(self, slot: str) -> list[str]:
         return sorted(namespace for namespace, owner in self.owners.items() if owner == slot)
 
-    def busiest(self) -> str | None:
-        """The slot with most namespaces: the one whose death would lose most."""
-        return max(sorted(self.pids), key=lambda slot: len(self.namespaces(slot)), default=None)
+    def busiest(self, *, but: str | None = None) -> str | None:
+        """The slot with most namespaces: the one whose death would lose most. `but` is out of the question."""
+        slots = (slot for slot in sorted(self.pids) if slot != but)
+        return max(slots, key=lambda slot: len(self.namespaces(slot)), default=None)
 
 
 class LogFile:

@@ -4,7 +4,7 @@ All of it is made from a `Scene`: the log's account of workers, the incidents in
 agents' record. What was lost or repeated is computed from that record against the story and from nothing else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,8 +22,8 @@ from khook.sandbox.story import Verdict
 PROMPT_CHARS: Final = 160
 """A prompt's beginning: two lines beside the other columns of a terminal."""
 
-# Titles, heads and rules of three tables, and a row for each of two workers.
-OTHER_LINES: Final = 18
+# Titles, heads and rules of three tables, and a row for each of four workers.
+OTHER_LINES: Final = 20
 # An incident takes one line, a call with its answer three.
 LINES_OF_BOTH: Final = 4
 MIN_ROWS: Final = 3
@@ -42,8 +42,8 @@ class Scene:
     calls: Calls
     """What the Hooks' status has shown of their calls so far."""
     runs: Sequence[Run]
-    dead: str
-    """The slot whose worker was killed and is not back yet."""
+    dead: Collection[str]
+    """The slots whose worker was killed and is not back yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +60,39 @@ class Ending:
     killed: str
     came_back: bool
     """The killed worker's slot was filled again."""
+    loop: "LoopEnding"
     khook_exit: int | None
     """None: it still runs (--keep)."""
 
     @property
     def exit_code(self) -> int:
-        well = self.verdict.clean and self.parked == self.delivered and self.came_back and self.khook_exit in (None, 0)
+        workers = self.came_back and self.loop.heir != ""
+        well = self.verdict.clean and self.parked == self.delivered and workers and self.khook_exit in (None, 0)
         return EXIT_OK if well else EXIT_UNEXPECTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopEnding:
+    """What became of the slot whose worker died each time it came back."""
+
+    slot: str
+    deaths: int
+    namespace: str
+    heir: str
+    """The slot that has its namespace now; empty: none."""
 
 
 def summary(ending: Ending) -> list[str]:
     """The last lines. What was lost, repeated or called for no reason is named."""
-    verdict = ending.verdict
+    verdict, loop = ending.verdict, ending.loop
+    went = f"went to {loop.heir}" if loop.heir else "went to NOBODY"
     back = "came back" if ending.came_back else "did NOT come back"
     lines = [
         f"incidents {ending.incidents}, calls {ending.calls}, "
         f"lost {len(verdict.lost)}, repeated {len(verdict.repeated)}",
         f"calls parked {ending.parked}, delivered {ending.delivered}",
         f"worker {ending.killed} was killed with SIGKILL and {back}",
+        f"worker {loop.slot} was killed {loop.deaths} times: its slot is broken, and {loop.namespace} {went}",
     ]
     lines += [f"LOST: {one}" for one in verdict.lost]
     lines += [f"REPEATED: {one}" for one in verdict.repeated]
@@ -166,7 +181,9 @@ def _workers(scene: Scene) -> Table:
     last = scene.words[-1] if scene.words else "starting"
     table = _table(f"{scene.at_s:.1f} s: {last}", "worker", "pid", "started", "namespaces")
     for slot, pid in sorted(scene.told.pids.items()):
-        shown_pid = "[red]killed[/red]" if slot == scene.dead else str(pid)
+        shown_pid = "[red]killed[/red]" if slot in scene.dead else str(pid)
+        if slot in scene.told.broken:
+            shown_pid = "[red]broken[/red]"
         table.add_row(slot, shown_pid, str(scene.told.lives[slot]), " ".join(scene.told.namespaces(slot)))
     return table
 

@@ -10,13 +10,19 @@ import random
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
 
 from khook import log, metrics, settings
 from khook.agents.tls import agent_tls
+from khook.kube.credentials import Credentials
 from khook.kube.transports import NetworkTransports
 from khook.seams import Exit, SystemClock
-from khook.supervisor.credentials import load_credentials
+from khook.supervisor.credentials import load_beside_the_loop, load_credentials
 from khook.supervisor.process import Supervisor
 from khook.supervisor.server import Servers
 from khook.worker import entry
@@ -24,6 +30,8 @@ from shards.forkserver import ForkserverLauncher
 from shards.launch import Launcher
 
 SECOND_SIGNAL_EXIT = 1
+EXIT_SIGNALLED = 128
+"""And the signal's number, as shells count."""
 
 
 def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) -> None:
@@ -43,19 +51,51 @@ def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) 
     launcher = ForkserverLauncher(entry.work, preload_modules=(entry.__name__,))
     launcher.ensure_running()
     try:
-        asyncio.run(_supervise(chosen, launcher, environ, exit_now=exit_now))
+        # Before the loop: an exec plug-in may take its time, and nobody waits for us yet.
+        with _stopped_by_signals() as stop:
+            credentials = load_credentials(environ, stop=stop)
+        asyncio.run(_supervise(chosen, launcher, credentials, environ, exit_now=exit_now))
     finally:
         if chosen.multiproc_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """A first SIGTERM or SIGINT sets it, and ends this process once what was stopped by it is over.
+
+    An exception out of a handler instead would lose the plug-in that is just being started.
+    """
+    stop = threading.Event()
+    got: list[int] = []
+
+    def signalled(number: int, _: FrameType | None) -> None:
+        got.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if got:
+            sys.exit(EXIT_SIGNALLED + got[0])
+
+
 async def _supervise(
-    chosen: settings.Settings, launcher: Launcher, environ: Mapping[str, str], *, exit_now: Exit
+    chosen: settings.Settings,
+    launcher: Launcher,
+    credentials: Credentials,
+    environ: Mapping[str, str],
+    *,
+    exit_now: Exit,
 ) -> None:
     instance = chosen.pod_name or socket.gethostname()
     supervisor = Supervisor(
         settings=chosen,
-        load_credentials=lambda: load_credentials(environ),
+        credentials=credentials,
+        load_credentials=partial(load_beside_the_loop, environ),
         launcher=launcher,
         clock=SystemClock(),
         randomness=random.SystemRandom(),

@@ -8,6 +8,7 @@ certificate verification off.
 import os
 import ssl
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -29,6 +30,8 @@ class Credentials:
     """The name in the server's certificate where it is not the URL's host."""
     namespace: str = ""
     """The kubeconfig context's or the service account's own, where known."""
+    expires_time: datetime | None = None
+    """UTC, where whoever issued them said so; a token file and a certificate of the kubeconfig's own do not."""
 
     @property
     def tls(self) -> bool:

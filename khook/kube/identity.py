@@ -22,7 +22,8 @@ TOKEN_FILE_S: Final = 60.0
 # A wrong token gives a 401 to every watch of a worker; the source of credentials is asked no more often than this.
 ASK_AGAIN_S: Final = 5.0
 
-# The supervisor answers from memory; when it does not answer, the requests back off instead of waiting for it.
+# A few files are read in no time. What takes longer, as an exec plug-in may, is not waited for by the requests: they
+# back off, and what is loaded comes by `replace`.
 ANSWER_S: Final = 10.0
 
 

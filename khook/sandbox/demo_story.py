@@ -1,8 +1,10 @@
-"""The one story that `khook demo` tells: three teams, three Hooks, two agents, and a bad quarter of a minute.
+"""The one story that `khook demo` tells: four teams, four Hooks, two agents, and a bad minute.
 
-Half-way a worker is killed. Before it, five incidents open; while its slot is empty and after, four more do, and the
-first five go on making noise, which must call nobody again. Between them stands what a healthy cluster says. About
-then one agent is away for several seconds: two of the four incidents are its own, so their calls have to wait.
+Half-way through its first quarter a worker is killed. Before it, six incidents open; while its slot is empty and after,
+four more do, and the first go on making noise, which must call nobody again. Between them stands what a healthy cluster
+says. About then one agent is away for several seconds: two of the four incidents are its own, so their calls have to
+wait. All the while the worker of the fourth team is killed whenever it comes back, until its slot is broken: one
+incident more, in its namespace, shows that another worker has it.
 """
 
 from typing import Final
@@ -11,6 +13,7 @@ from khook.core.signal import EventType
 from khook.sandbox.story import (
     IMAGE,
     Action,
+    CrashLoop,
     Object,
     Outage,
     Step,
@@ -69,6 +72,11 @@ HOOKS: Final = (
         (_PROBE, RESPONDER, "{{.EventType}} on {{.ResourceName}}: {{.EventMessage}}"),
         (_OOM, PLANNER, "The index of {{.Namespace}}/{{.ResourceName}} ran out of memory at {{.EventTime}}."),
     ),
+    _hook(
+        "batch",
+        "nightly",
+        (_RESTART, RESPONDER, "The nightly job {{.ResourceName}} restarted: {{.EventMessage}}. Does it lose data?"),
+    ),
 )
 
 HEALTHY: Final = (
@@ -79,6 +87,8 @@ HEALTHY: Final = (
     "search/query-1",
     "search/query-2",
     "search/index-1",
+    "batch/import-1",
+    "batch/export-1",
 )
 
 
@@ -157,6 +167,7 @@ def _before_the_kill() -> list[Step]:
     return [
         _step(1.5, "shop/web-1", "crashes and is restarted", _crashed("web-1", count=1), shows=_RESTART),
         _step(1.7, "shop/web-1", "backs off", _back_off("web-1"), shows=_RESTART),
+        _step(2.1, "batch/import-1", "crashes and is restarted", _crashed("import-1", count=1), shows=_RESTART),
         _step(2.5, "payments/report-1", "is created", pod_created("report-1", scheduled=False)),
         _step(2.7, "payments/report-1", "fits no node", failed_scheduling("report-1"), shows=_PENDING),
         _step(2.8, "payments/report-1", "hangs in Pending", pod_unschedulable("report-1"), shows=_PENDING),
@@ -211,4 +222,21 @@ _STEPS = [*_opening(), *_before_the_kill(), *_after_the_kill()]
 OUTAGE: Final = Outage(agent=qualified(PLANNER), from_s=8.5, until_s=16.0)
 """Longer than the attempts of one delivery take, and over before the first of the breaker's probes half a minute on."""
 
-DEMO: Final = Story(hooks=HOOKS, steps=tuple(sorted(_STEPS, key=lambda step: step.at_s)), kill_at_s=9.0, outage=OUTAGE)
+CRASH_LOOP: Final = CrashLoop(
+    namespace="batch",
+    from_s=5.0,
+    encore=(
+        _step(0.0, "batch/import-1", "crashes again", _crashed("import-1", count=2, looping=True), shows=_RESTART),
+        _step(0.5, "batch/export-1", "crashes and is restarted", _crashed("export-1", count=1), shows=_RESTART),
+        _step(1.0, "batch/export-1", "backs off", _back_off("export-1"), shows=_RESTART),
+    ),
+)
+"""The pool's own back-off lets it come back ten times in some 50 s."""
+
+DEMO: Final = Story(
+    hooks=HOOKS,
+    steps=tuple(sorted(_STEPS, key=lambda step: step.at_s)),
+    kill_at_s=9.0,
+    outage=OUTAGE,
+    crash_loop=CRASH_LOOP,
+)

@@ -88,12 +88,23 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrashLoop:
+    """The worker that owns a namespace dies each time it comes back, until its slot is broken."""
+
+    namespace: str
+    from_s: float
+    encore: tuple[Step, ...]
+    """What happens in the namespace once another worker has it; `at_s` counts from then on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     hooks: tuple[Object, ...]
     steps: tuple[Step, ...]
     kill_at_s: float
     """When the demo kills a worker: steps before and after it show incidents, new ones and old ones."""
     outage: Outage
+    crash_loop: CrashLoop
 
     @property
     def duration_s(self) -> float:
@@ -119,7 +130,8 @@ class Verdict:
 
 def expected(story: Story) -> list[Expected]:
     """Every incident that a step shows and a Hook's entry asks for, once for each such entry."""
-    shown = {(step.namespace, step.shows.value, step.pod) for step in story.steps if step.shows}
+    steps = (*story.steps, *story.crash_loop.encore)
+    shown = {(step.namespace, step.shows.value, step.pod) for step in steps if step.shows}
     return sorted(
         Expected(
             _name_of(hook),

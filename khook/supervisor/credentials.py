@@ -2,25 +2,29 @@
 
 $KUBECONFIG wins, then the service account where there is one, then ~/.kube/config: controller-runtime's order. The
 official client reads the files (merging, relative paths, inline data); what it would do silently or through other
-programs is refused with the path to the line: no verification, exec plug-ins, auth providers, passwords, proxies.
-Only this module imports it, and only when it is needed: it costs 15 MiB.
+programs is refused with the path to the line: no verification, auth providers, passwords, proxies. Exec plug-ins are
+run by `exec_plugin`. Only this module imports the official client, and only when it is needed: it costs 15 MiB.
 """
 
+import asyncio
 import ssl
 import tempfile
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 from khook.errors import SettingsError
 from khook.kube.credentials import Credentials, fits_a_header, tls_context
+from khook.supervisor import exec_plugin
+from khook.supervisor.exec_plugin import PLUGIN_S, ExecPlugin, cluster_info
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _REFUSED_USER: Final = {
-    "exec": "exec plug-ins are not supported in this version; use a token or a client certificate",
-    "auth-provider": "auth providers were removed from Kubernetes; use a token or a client certificate",
+    "auth-provider": "auth providers were removed from Kubernetes; use an exec plug-in or a token",
     "password": "passwords were removed from Kubernetes; use a token or a client certificate",
     "as": "impersonation is not supported",
 }
@@ -29,20 +33,54 @@ _REFUSED_CLUSTER: Final = {
     "proxy-url": "proxies are not supported",
 }
 
+_WINS_OVER_EXEC: Final = ("token", "tokenFile", "client-certificate", "client-certificate-data")
+"""Where one of them stands beside an exec plug-in, kubectl does not run it."""
 
-def load_credentials(environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT) -> Credentials:
-    """Raises SettingsError with the path to each mistake."""
+
+def load_credentials(
+    environ: Mapping[str, str],
+    *,
+    service_account: Path = SERVICE_ACCOUNT,
+    plugin_s: float = PLUGIN_S,
+    stop: threading.Event | None = None,
+) -> Credentials:
+    """Blocks while an exec plug-in runs, until `stop` is set. Raises SettingsError with the path to each mistake."""
+    plugin: ExecPlugin | None = None
     if explicit := environ.get("KUBECONFIG", "").strip():
-        credentials = _from_kubeconfig(explicit)
+        credentials, plugin = _from_kubeconfig(explicit, environ)
     elif environ.get("KUBERNETES_SERVICE_HOST"):
         credentials = _from_service_account(environ, service_account)
     else:
-        credentials = _from_kubeconfig(str(Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"))
+        home = Path(environ.get("HOME", "~")).expanduser()
+        credentials, plugin = _from_kubeconfig(str(home / ".kube" / "config"), environ)
+    _check_certificates(credentials, "KUBECONFIG")
+    if plugin is not None:
+        issued = exec_plugin.run(plugin, timeout_s=plugin_s, stop=stop)
+        credentials = replace(
+            credentials,
+            token=issued.token,
+            client_cert_pem=issued.client_cert_pem,
+            client_key_pem=issued.client_key_pem,
+            expires_time=issued.expires_time,
+        )
+        _check_certificates(credentials, plugin.where)
+    return credentials
+
+
+async def load_beside_the_loop(environ: Mapping[str, str]) -> Credentials:
+    """`load_credentials` in a thread, because a plug-in may take seconds; one that is cancelled ends the plug-in."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(load_credentials, environ, stop=stop)
+    finally:
+        stop.set()
+
+
+def _check_certificates(credentials: Credentials, where: str) -> None:
     try:
         tls_context(credentials)
     except (ssl.SSLError, ValueError) as error:
-        raise SettingsError([f"KUBECONFIG: a certificate or key is not valid PEM: {error}"]) from error
-    return credentials
+        raise SettingsError([f"{where}: a certificate or key is not valid PEM: {error}"]) from error
 
 
 def _from_service_account(environ: Mapping[str, str], service_account: Path) -> Credentials:
@@ -68,7 +106,8 @@ def _from_service_account(environ: Mapping[str, str], service_account: Path) -> 
     )
 
 
-def _from_kubeconfig(paths: str) -> Credentials:
+def _from_kubeconfig(paths: str, environ: Mapping[str, str]) -> tuple[Credentials, ExecPlugin | None]:
+    """What stands in it, and what has to be run for the rest."""
     import yaml  # noqa: PLC0415
     from kubernetes.config import ConfigException  # noqa: PLC0415
     from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger  # noqa: PLC0415
@@ -85,9 +124,21 @@ def _from_kubeconfig(paths: str) -> Credentials:
             )
             cluster, user, context = _chosen(config, loader.current_context)
             _refuse(paths, cluster, user)
+            exec_config = _taken_exec_config(user)
             found = SimpleNamespace(api_key={}, host="", ssl_ca_cert=None, cert_file=None, key_file=None)
             loader.load_and_set(found)  # type: ignore[no-untyped-call]
-            return _credentials(found, cluster=cluster, user=user, context=context)
+            credentials = _credentials(found, cluster=cluster, user=user, context=context)
+        if exec_config is None:
+            return credentials, None
+        file = Path(user.path or paths)
+        plugin = exec_plugin.described(
+            exec_config,
+            where=f"KUBECONFIG: {file}: {user.name}/exec",
+            folder=file.absolute().parent,
+            environ=environ,
+            cluster=cluster_info(credentials, cluster.value.get("extensions")),
+        )
+        return credentials, plugin
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise SettingsError([f"KUBECONFIG: {paths}: not YAML{f', line {mark.line + 1}' if mark else ''}"]) from None
@@ -120,6 +171,14 @@ def _refuse(paths: str, cluster: Any, user: Any) -> None:
     ]
     if problems:
         raise SettingsError(problems)
+
+
+def _taken_exec_config(user: Any) -> Any:
+    """The plug-in to run, None where there is none; taken out, for the official client would run it its own way."""
+    if user is None or user.value.get("exec") is None:
+        return None
+    exec_config = user.value.pop("exec")
+    return None if any(user.safe_get(key) for key in _WINS_OVER_EXEC) else exec_config
 
 
 def _credentials(found: SimpleNamespace, *, cluster: Any, user: Any, context: Mapping[str, Any]) -> Credentials:

@@ -7,11 +7,11 @@ time, statuses flushed, workers exit, the Lease is released, HTTP last. A Lease 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from khook import log, messages, metrics
-from khook.errors import KhookError, PoolGaveUp
+from khook.errors import PoolGaveUp
 from khook.kube import credentials as kube_credentials
 from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
@@ -21,6 +21,7 @@ from khook.kube.watch import Watch
 from khook.seams import Clock, Transports
 from khook.settings import Settings
 from khook.supervisor.agent_credentials import POLL_S, AgentCredentials
+from khook.supervisor.api_credentials import ApiCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
@@ -45,7 +46,8 @@ class Supervisor:
         self,
         *,
         settings: Settings,
-        load_credentials: Callable[[], Credentials],
+        credentials: Credentials,
+        load_credentials: Callable[[], Awaitable[Credentials]],
         launcher: Launcher,
         clock: Clock,
         randomness: random.Random,
@@ -53,21 +55,20 @@ class Supervisor:
         instance: str,
     ) -> None:
         self._settings = settings
-        self._load_credentials = load_credentials
-        self._credentials = load_credentials()
         self._clock = clock
         self._instance = instance
         self._log = log.get("supervisor")
         self._agents = AgentCredentials(settings, clock=clock, log=self._log)
+        self._api = ApiCredentials(
+            credentials, load=load_credentials, taken=self._credentials_taken, clock=clock, log=self._log
+        )
         self._health = Health()
         self._stop = asyncio.Event()
         self._reports: dict[str, tuple[float, messages.WorkerReport]] = {}
         self._started: dict[str, int] = {}
         self._ticked_at = clock.monotonic()
         self._asking: set[asyncio.Task[None]] = set()
-        self._client = KubeClient(
-            credentials=self._credentials, transports=transports, clock=clock, fresh=self._fresh_credentials
-        )
+        self._client = KubeClient(credentials=credentials, transports=transports, clock=clock, fresh=self._api.fresh)
         self._leadership = self._make_leadership(randomness)
         scopes: Iterable[str | None] = settings.watch_namespaces or (None,)
         self._indexes = [HookIndex(wanted=self._wanted, changed=self._changed) for _ in scopes]
@@ -101,7 +102,8 @@ class Supervisor:
         pool = asyncio.create_task(self._pool.run())
         leading = asyncio.create_task(self._leadership.run(self._lead))
         others: list[asyncio.Task[Any]] = [asyncio.create_task(watch.run()) for watch in self._watches]
-        others += [asyncio.create_task(work) for work in (self._keep_health(), self._keep_agent_access())]
+        keeping = (self._keep_health(), self._keep_agent_access(), self._api.run())
+        others += [asyncio.create_task(work) for work in keeping]
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({pool, leading, stop, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -162,7 +164,7 @@ class Supervisor:
     def _make_leadership(self, randomness: random.Random) -> Leadership:
         if not self._settings.leader_election:
             return NoElection(identity=self._instance)
-        namespace = self._settings.pod_namespace or self._credentials.namespace or DEFAULT_NAMESPACE
+        namespace = self._settings.pod_namespace or self._api.credentials.namespace or DEFAULT_NAMESPACE
         return Election(
             lease=Lease(self._client, namespace=namespace),
             name=self._instance,
@@ -201,7 +203,7 @@ class Supervisor:
         settings = self._settings
         return messages.encode(
             messages.WorkerConfig(
-                credentials=kube_credentials.encode(self._credentials),
+                credentials=kube_credentials.encode(self._api.credentials),
                 access=self._agents.access,
                 agents=messages.AgentConfig(
                     ca_file=settings.kagent_ca_file,
@@ -244,19 +246,16 @@ class Supervisor:
         if not self._health.stopping:
             metrics.worker_restarted(slot)
 
-    async def _answer_credentials(self, slot: str) -> None:
-        if (credentials := await self._fresh_credentials()) is not None:
-            encoded = kube_credentials.encode(credentials)
-            self._pool.tell_slot(slot, messages.encode(messages.FreshCredentials(credentials=encoded)))
+    # Credentials for the API server.
 
-    async def _fresh_credentials(self) -> Credentials | None:
-        try:
-            # It reads files: short, and only after a 401.
-            self._credentials = self._load_credentials()
-        except KhookError as error:
-            self._log.error("credentials not loaded", reason=str(error))
-            return None
-        return self._credentials
+    async def _answer_credentials(self, slot: str) -> None:
+        """After a worker's 401."""
+        self._pool.tell_slot(slot, _to_worker(await self._api.fresh()))
+
+    def _credentials_taken(self, credentials: Credentials) -> None:
+        self._client.replace(credentials)
+        # A worker that is not welcomed yet is told at its welcome.
+        self._pool.tell_all(_to_worker(credentials))
 
     # kagent's key and address.
 
@@ -292,3 +291,7 @@ class Supervisor:
                 self._health.reported(by_slot.get(slot, ()), report.not_live, now_at=reported_at)
         self._started = {name: key.epoch for name, key in view.keys.items() if key.started}
         self._ticked_at = self._clock.monotonic()
+
+
+def _to_worker(credentials: Credentials) -> bytes:
+    return messages.encode(messages.FreshCredentials(credentials=kube_credentials.encode(credentials)))

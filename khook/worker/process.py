@@ -107,7 +107,7 @@ class WorkerWork:
                 credentials = kube_credentials.decode(encoded)
                 if self._fresh is not None and not self._fresh.done():
                     self._fresh.set_result(credentials)
-                elif self._parts is not None:
+                if self._parts is not None:  # also where nobody waits for the answer any more
                     self._parts.client.replace(credentials)
             case messages.AgentAccess() as access:
                 log.register_secret(access.api_key)
@@ -253,7 +253,7 @@ class WorkerWork:
         return Protocols((a2a, execute), fixed=agents.protocol, version=version)
 
     async def _ask_for_credentials(self) -> Credentials | None:
-        """After a 401: the supervisor loads them afresh. None when it has nothing to say in time."""
+        """After a 401: the supervisor loads them afresh. None when it has nothing to say in time; it may later."""
         if self._fresh is None or self._fresh.done():
             self._fresh = asyncio.get_running_loop().create_future()
             self._member.ask(messages.encode(messages.NeedCredentials()))

@@ -165,7 +165,7 @@ def test_a_graceful_change_from_two_to_three_workers_loses_and_repeats_nothing(p
         await until(
             lambda: standby.owned() == set(pair.load.namespaces), within_s=LEASE_S / 2
         )  # it need not wait for it
-        assert len({line["slot"] for line in standby.khook.log() if line["event"] == "namespace started"}) >= 2
+        assert len({line["slot"] for line in standby.khook.log() if line["event"] == "namespace started"}) == 3
         await leader.khook.start()
 
     sent = len(pair.agents.kagent.attempts)

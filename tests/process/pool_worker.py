@@ -33,7 +33,8 @@ class SystemClock:
 
 
 class Worker:
-    """Does as it is told: b"spin" never lets the loop turn again, b"where" answers how it was started."""
+    """Does as it is told: b"spin" never lets the loop turn again, b"where" answers how it was started, b"may I"
+    whether it has permission to act."""
 
     def __init__(self, slot: str) -> None:
         self.slot = slot
@@ -51,6 +52,9 @@ class Worker:
     def told(self, payload: bytes) -> None:
         if payload == b"spin":
             spin()
+        if payload == b"may I":
+            self.member.ask(b"may" if self.member.permission.holds else b"may not")
+            return
         main = sys.modules["__main__"]
         facts = {
             "loop": type(asyncio.get_running_loop()).__module__,
@@ -91,12 +95,13 @@ class Record:
         self.pids: dict[str, int] = {}
         self.reports: dict[str, bytes] = {}
         self.logged: list[tuple[str, dict[str, Any]]] = []
+        self.permitted_s: float | None = None
 
     def welcome(self, slot: str) -> bytes:
         return b"hello"
 
     def permission_s(self) -> float | None:
-        return None
+        return self.permitted_s
 
     def reported(self, slot: str, report: bytes) -> None:
         self.reports[slot] = report
@@ -114,10 +119,15 @@ class Record:
     warning = error = info
 
 
+def state_of(pid: int) -> str:
+    """One letter, as in proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def is_alive(pid: int) -> bool:
     """It can still run code: neither gone nor a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return state_of(pid) not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process.pool_worker import KEYS, Record, all_started, make_launcher, make_pool, until
+from process.pool_worker import KEYS, Record, all_started, make_launcher, make_pool, state_of, until
 
 from shards.forkserver import ForkserverLauncher
-from shards.policy import PoolLimits
+from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken
 
 Story = Callable[[Pool, Record], Awaitable[None]]
@@ -143,6 +143,68 @@ def test_workers_that_die_often_leave_no_file_descriptors(launcher: ForkserverLa
 
     play(launcher, story, backoff_max_s=0.1)
     assert len(set(counts)) == 1, counts
+
+
+def test_a_broken_slots_keys_go_to_the_others_and_come_back(launcher: ForkserverLauncher) -> None:
+    async def story(pool: Pool, record: Record) -> None:
+        before = owners(pool)
+        assert set(before.values()) == {"w0", "w1"}
+        first_pid = record.pids["w0"]
+        while pool.view().slots["w1"].state is not Phase.BROKEN:  # a slow machine may need more than the budget
+            if (pid := pool.view().slots["w1"].pid) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.005)
+        await until(lambda: all_started(pool))
+        assert set(owners(pool).values()) == {"w0"}
+        await until(lambda: pool.view().slots["w1"].on_probation)
+        await until(lambda: pool.view().slots["w1"].state is Phase.RUNNING)
+        pool.want(KEYS)
+        assert set(owners(pool).values()) == {"w0"}
+        await until(lambda: not pool.view().slots["w1"].on_probation)
+        pool.want(KEYS)
+        await until(lambda: owners(pool) == before and all_started(pool))
+        assert note_pids(pool, record)["w0"] == first_pid
+
+    limits = {"crash_budget": 3, "crash_window_s": 2.0, "broken_for_s": 2.0, "probation_s": 2.0}
+    play(launcher, story, **limits, backoff_max_s=0.1)
+
+
+def test_an_aborted_pool_is_dead_at_once_and_drains_nothing(launcher: ForkserverLauncher) -> None:
+    async def story(pool: Pool, record: Record) -> None:
+        with watched(list(record.pids.values())) as all_gone:
+            await pool.abort()
+            assert all_gone()
+        assert {seen.state for seen in pool.view().slots.values()} == {Phase.STOPPED}
+
+    record = play(launcher, story)
+    assert sorted(record.deaths) == [("w0", "SIGKILL"), ("w1", "SIGKILL")]
+    assert "drained" not in [said for _, said in record.asked_]
+
+
+def test_a_worker_that_slept_past_its_permission_knows_it_when_it_wakes(launcher: ForkserverLauncher) -> None:
+    async def story(pool: Pool, record: Record) -> None:
+        async def answer() -> str:
+            heard = len(record.asked_)
+            pool.tell_slot("w0", b"may I")
+            await until(lambda: len(record.asked_) > heard)
+            return record.asked_[-1][1]
+
+        assert await answer() == "may"  # the welcome set no limit
+        record.permitted_s = 1.0
+        record.reports.clear()
+        await until(lambda: "w0" in record.reports)
+        await answer()  # so the answer to that beat, sent before, has arrived
+        os.kill(record.pids["w0"], signal.SIGSTOP)
+        await until(lambda: state_of(record.pids["w0"]) == "T")
+        asked = asyncio.create_task(answer())
+        await asyncio.sleep(1.5)
+        os.kill(record.pids["w0"], signal.SIGCONT)
+        assert await asked == "may not", "no word from the pool was needed for it"
+        while await answer() != "may":
+            await asyncio.sleep(0.05)
+
+    play(launcher, story, heartbeat_s=0.1)
 
 
 def test_a_preload_that_did_not_happen_is_refused(launcher: ForkserverLauncher) -> None:

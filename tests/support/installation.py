@@ -80,12 +80,18 @@ class Installation:
     """One khook on one API server."""
 
     def __init__(
-        self, server: RealApiServer, *, folder: Path, environ: Mapping[str, str], url: str | None = None
+        self,
+        server: RealApiServer,
+        *,
+        folder: Path,
+        environ: Mapping[str, str],
+        url: str | None = None,
+        user: Json | None = None,
     ) -> None:
         self.server = server
         self.agents = Agents()
         self._kubeconfig = folder / "kubeconfig"
-        server.write_kubeconfig(self._kubeconfig, url=url)
+        server.write_kubeconfig(self._kubeconfig, url=url, user=user)
         self._environ = environ
 
     def start_agents(self) -> None:
@@ -149,10 +155,11 @@ def installed(
     folder: Path,
     environ: Mapping[str, str] | None = None,
     url: str | None = None,
+    user: Json | None = None,
     hook_crd: Json | None = None,
 ) -> Iterator[Installation]:
     """khook running and ready; stopped, with its Hooks deleted, at the end."""
-    installation = Installation(server, folder=folder, environ=environ or {}, url=url)
+    installation = Installation(server, folder=folder, environ=environ or {}, url=url, user=user)
     installation.start_agents()
     try:
         asyncio.run(install_crd(server, hook_crd))

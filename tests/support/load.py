@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from support.cluster import Cluster
+from support.cluster import Cluster, rows
 from support.installation import Agents, now
 from support.objects import (
     Json,
@@ -152,7 +152,19 @@ class Load:
         await self._called(within_s)
         await asyncio.gather(*(self.fresh(namespace) for namespace in self.namespaces for _ in KINDS))
         await self._called(within_s)
-        assert self.judge() == ([], []), self.judge()
+        _, repeated = self.judge()
+        assert repeated == [], [await self._told_of(key) for key in repeated]
+
+    async def _told_of(self, key: Key) -> str:
+        """All that there is to know of an incident that was called twice."""
+        namespace, agent, name = key
+        runs = [
+            f"{run.call_id} at {run.time}"
+            for run in self._agents.runs(namespace)
+            if (run.agent, run.context["resourceName"]) == (agent, name)
+        ]
+        rows_now = [row for row in rows(await self._cluster.get_hook(namespace, "all")) if row["resourceName"] == name]
+        return f"{key}: {runs}; {rows_now}"
 
     async def _called(self, within_s: float) -> None:
         try:

@@ -47,11 +47,19 @@ def find_binaries() -> Path | None:
 class RealApiServer:
     """`start`, use `url`, `token`, `user_token`, `ca_file`, then `stop`. Starting blocks for a second or two."""
 
-    def __init__(self, binaries: Path, *, compaction_interval: str = "5m", extra_args: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        *,
+        compaction_interval: str = "5m",
+        extra_args: tuple[str, ...] = (),
+        more_tokens: tuple[str, ...] = (),
+    ) -> None:
         self.token = ADMIN_TOKEN
         self.user_token = USER_TOKEN
         self.folder = Path(tempfile.mkdtemp(prefix="khook-envtest-"))
         self.ca_file = self.folder / "certs" / "apiserver.crt"
+        self._admin_tokens = (ADMIN_TOKEN, *more_tokens)
         self._binaries = binaries
         self._compaction_interval = compaction_interval
         self._extra_args = extra_args
@@ -80,6 +88,12 @@ class RealApiServer:
         _end(self._apiserver)
         self._apiserver = None
 
+    def admit(self, *tokens: str) -> None:
+        """Beside `token` these are the admin's, and no others any more; the file is read at a start, so it restarts."""
+        self._admin_tokens = (ADMIN_TOKEN, *tokens)
+        self._write_tokens()
+        self.restart()
+
     def stop(self) -> None:
         atexit.unregister(self.stop)
         self.kill()
@@ -92,8 +106,10 @@ class RealApiServer:
     def ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca_file))
 
-    def write_kubeconfig(self, path: Path, *, token: str | None = None, url: str | None = None) -> Path:
-        """A kubeconfig for the admin, or for another token, or by way of a proxy; context namespace `default`."""
+    def write_kubeconfig(
+        self, path: Path, *, token: str | None = None, url: str | None = None, user: dict[str, Any] | None = None
+    ) -> Path:
+        """A kubeconfig for the admin, for another token or user, or by way of a proxy; context namespace `default`."""
         context = {"cluster": "envtest", "user": "user", "namespace": "default"}
         cluster = {"server": url} if url else {"server": self.url, "certificate-authority": str(self.ca_file)}
         config: dict[str, Any] = {
@@ -101,7 +117,7 @@ class RealApiServer:
             "kind": "Config",
             "current-context": "envtest",
             "clusters": [{"name": "envtest", "cluster": cluster}],
-            "users": [{"name": "user", "user": {"token": token or self.token}}],
+            "users": [{"name": "user", "user": user or {"token": token or self.token}}],
             "contexts": [{"name": "envtest", "context": context}],
         }
         path.write_text(yaml.safe_dump(config))
@@ -119,10 +135,13 @@ class RealApiServer:
     # -- inside
 
     def _write_files(self) -> None:
-        tokens = f'{ADMIN_TOKEN},admin,admin,"system:masters"\n{USER_TOKEN},{USER},{USER}\n'
-        (self.folder / "tokens.csv").write_text(tokens)
+        self._write_tokens()
         key = self.folder / "service-account.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+
+    def _write_tokens(self) -> None:
+        admins = "".join(f'{token},admin,admin,"system:masters"\n' for token in self._admin_tokens)
+        (self.folder / "tokens.csv").write_text(f"{admins}{USER_TOKEN},{USER},{USER}\n")
 
     def _start_etcd(self) -> None:
         self._etcd = self._spawn(

@@ -112,8 +112,11 @@ class World:
             "KHOOK_WORKERS": "2",
             "LEADER_ELECTION": "false",
         } | environ
-        self.credentials: Credentials | KhookError = Credentials(server=API)
-        """What khook is given, or told, whenever it loads its credentials."""
+        self.credentials: Credentials | KhookError | Callable[[], Credentials] = Credentials(server=API)
+        """What khook is given, told or issued whenever it loads its credentials."""
+        self.load_s = 0.0
+        """How long a load takes, after the one at the start."""
+        self.loads = 0
         self._processes = Processes()
         self._names: dict[str, str] = {}
         self._starts = 0
@@ -124,6 +127,7 @@ class World:
     def _new_supervisor(self) -> Supervisor:
         return Supervisor(
             settings=settings.load(self._environ),
+            credentials=self._given(),
             load_credentials=self._load_credentials,
             launcher=self.launcher,
             clock=self._khooks_clock,
@@ -132,10 +136,15 @@ class World:
             instance="khook-0",
         )
 
-    def _load_credentials(self) -> Credentials:
+    async def _load_credentials(self) -> Credentials:
+        self.loads += 1
+        await asyncio.sleep(self.load_s)
+        return self._given()
+
+    def _given(self) -> Credentials:
         if isinstance(self.credentials, KhookError):
             raise self.credentials
-        return self.credentials
+        return self.credentials if isinstance(self.credentials, Credentials) else self.credentials()
 
     async def _serve(self, seat: Seat) -> None:
         name = self._names[seat.slot] = f"{seat.slot}-{seat.pid}"

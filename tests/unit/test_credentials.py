@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from support.kubeconfig import kubeconfig
 from support.tls import CERTIFICATE, KEY
 
 from khook.errors import SettingsError
@@ -14,19 +14,6 @@ from khook.kube.credentials import Credentials
 from khook.supervisor.credentials import load_credentials
 
 SECRET = "s3cr3t-t0ken"
-
-
-def kubeconfig(path: Path, *, user: dict[str, Any] | None = None, **cluster: Any) -> dict[str, str]:
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ops"}}],
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:8001"} | cluster}],
-        "users": [{"name": "u", "user": user or {}}],
-    }
-    path.write_text(yaml.safe_dump(config))
-    return {"KUBECONFIG": str(path)}
 
 
 def test_a_plain_http_server_with_a_token_works(tmp_path: Path) -> None:
@@ -92,7 +79,6 @@ def test_kubeconfig_wins_over_the_service_account(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "cluster", "path"),
     [
-        ({"exec": {"command": "aws"}}, {}, "/user/exec: exec plug-ins are not supported"),
         ({"auth-provider": {"name": "gcp"}}, {}, "/user/auth-provider: "),
         ({"username": "u", "password": SECRET}, {}, "/user/password: "),
         ({"as": "admin"}, {}, "/user/as: "),

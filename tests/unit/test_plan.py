@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shards.plan import Grant, Hold, Plan, Revoke, Step
 
@@ -32,7 +32,7 @@ class PlanMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.plan = Plan()
-        self.plan.lead(1)
+        self.leads = False
         self.now = 0.0
         self.workers = {slot: Worker() for slot in SLOTS}
         self.homes: dict[str, str] = {}
@@ -40,6 +40,23 @@ class PlanMachine(RuleBasedStateMachine):
         self.last_epoch = 0
         for slot in SLOTS[:2]:
             self.a_process_starts(slot)
+
+    @initialize(at_once=st.sampled_from([True, True, True, False]))
+    def begin(self, *, at_once: bool) -> None:
+        if at_once:
+            self.the_pool_begins_to_lead(1)
+
+    @precondition(lambda self: not self.leads)
+    @rule(first_epoch=st.sampled_from([1, 7]))
+    def the_pool_begins_to_lead(self, first_epoch: int) -> None:
+        self.plan.lead(first_epoch)
+        self.leads, self.last_epoch = True, first_epoch - 1
+
+    @precondition(lambda self: self.leads)
+    @rule(first_epoch=st.integers(-1, 40))
+    def nobody_leads_twice(self, first_epoch: int) -> None:
+        with pytest.raises(ValueError, match="leads already"):
+            self.plan.lead(first_epoch)
 
     @rule(homes=st.dictionaries(st.sampled_from(KEYS), slots), at_once=st.booleans())
     def want(self, homes: dict[str, str], *, at_once: bool) -> None:
@@ -78,7 +95,7 @@ class PlanMachine(RuleBasedStateMachine):
         }
         for step in steps:
             if isinstance(step, Grant):
-                assert step.epoch > self.last_epoch
+                assert step.epoch == self.last_epoch + 1
                 self.last_epoch = step.epoch
                 self.holds[step.key] = Hold(slot=step.slot, epoch=step.epoch)
             else:
@@ -92,7 +109,7 @@ class PlanMachine(RuleBasedStateMachine):
     def expected_step(self, key: str) -> tuple[type[Step], str] | None:
         home, hold = self.homes.get(key), self.holds.get(key)
         if hold is None:
-            return (Grant, home) if home is not None and self.workers[home].taking else None
+            return (Grant, home) if self.leads and home is not None and self.workers[home].taking else None
         return None if hold.revoking or hold.slot == home else (Revoke, hold.slot)
 
     @rule(slot=slots)
@@ -166,7 +183,7 @@ class PlanMachine(RuleBasedStateMachine):
                     problem=hold.problem,
                 )
 
-    @precondition(lambda self: self.homes)
+    @precondition(lambda self: self.homes and self.leads)
     @rule()
     def everything_settles_when_nothing_new_happens(self) -> None:
         for slot in SLOTS:
@@ -191,6 +208,7 @@ class PlanMachine(RuleBasedStateMachine):
     def the_ledger_is_the_models(self) -> None:
         assert dict(self.plan.holds()) == self.holds
         revokes = {key: hold.revoked_at for key, hold in self.holds.items() if hold.revoked_at is not None}
+        assert (self.plan.leads, self.plan.revoking) == (self.leads, len(revokes))
         assert self.plan.oldest_revoke_at() == min(revokes.values(), default=None)
         late = {self.holds[key].slot for key, at in revokes.items() if self.now - at >= REVOKE_TIMEOUT_S}
         assert set(self.plan.overdue(self.now, REVOKE_TIMEOUT_S)) == late

@@ -3,15 +3,20 @@
 import asyncio
 import random
 import signal
+import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 
 from khook.sandbox.virtual_time import run
+from shards.balance import MAX_MOVES
 from shards.launch import ChannelClosed, InProcessLauncher, LaunchFailed, Process, Seat
 from shards.member import Member, PoolGone
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken
+from shards.ring import Ring
 
 KEYS = {f"key-{number}": 1.0 for number in range(24)}
 
@@ -348,9 +353,242 @@ def test_a_slot_that_crashes_too_often_is_broken_and_its_keys_go_to_the_others()
         assert set(world.running) == set(KEYS)
         assert before.items() <= world.running.items()
         assert world.owners() == world.running
-        assert ("slot is broken", {"slot": "w2", "deaths": 10}) in world.log.events
+        assert ("slot is broken", {"slot": "w2", "deaths": 10, "retry_in_s": 600}) in world.log.events
 
     story(tell, Crashing(), slots=3)
+
+
+class CrashingUntil(World):
+    """Slot w2 cannot live before `well_at`."""
+
+    well_at = float("inf")
+    attempts = 0
+
+    async def serve(self, seat: Seat) -> None:
+        if seat.slot == "w2":
+            self.attempts += 1
+            if asyncio.get_running_loop().time() < self.well_at:
+                raise RuntimeError("cannot")
+        await super().serve(seat)
+
+
+def test_a_broken_slot_comes_back_after_a_probation_and_gets_its_own_keys_and_no_others() -> None:
+    async def tell(world: World) -> None:
+        assert isinstance(world, CrashingUntil)
+        world.well_at = 300.0
+        await asyncio.sleep(60)
+        without = dict(world.running)
+        at_home = {key for key, slot in at_homes(3).items() if slot == "w2"}
+        assert at_home
+        assert "w2" not in without.values()
+        await asyncio.sleep(600)
+        slot = world.pool.view().slots["w2"]
+        assert (slot.state, slot.on_probation, slot.keys, slot.load) == (Phase.RUNNING, True, (), 0.0)
+        world.pool.want(KEYS)
+        await asyncio.sleep(30)
+        assert world.running == without, "who is on probation gets nothing"
+        await asyncio.sleep(60)
+        assert not world.pool.view().slots["w2"].on_probation
+        assert world.running == without, "and who is back gets nothing before the next round"
+        world.pool.want(KEYS)
+        await asyncio.sleep(1)
+        assert world.running == world.owners() == {**without, **dict.fromkeys(at_home, "w2")} == at_homes(3)
+        assert world.attempts == 11
+        assert ("slot is back", {"slot": "w2"}) in world.log.events
+
+    story(tell, CrashingUntil(), slots=3)
+
+
+def at_homes(slots: int) -> dict[str, str]:
+    return {key: str(Ring(f"w{number}" for number in range(slots)).owner(key)) for key in KEYS}
+
+
+def test_a_slot_on_probation_inherits_nothing_from_one_that_breaks() -> None:
+    async def tell(world: World) -> None:
+        assert isinstance(world, CrashingUntil)
+        world.well_at = 300.0
+        await asyncio.sleep(650)
+        for _ in range(3):
+            world.launcher.processes["w1"].signal(signal.SIGKILL)
+            await asyncio.sleep(5)
+        slots = world.pool.view().slots
+        assert slots["w1"].state is Phase.BROKEN
+        assert slots["w2"].on_probation
+        assert world.running == world.owners() == dict.fromkeys(KEYS, "w0")
+        await asyncio.sleep(120)
+        world.pool.want(KEYS)
+        await asyncio.sleep(1)
+        assert set(world.owners().values()) == {"w0", "w2"}
+
+    story(tell, CrashingUntil(), slots=3, crash_budget=3, probation_s=120.0)
+
+
+def test_a_slot_that_dies_on_probation_is_broken_again_at_once_and_for_longer() -> None:
+    async def tell(world: World) -> None:
+        assert isinstance(world, CrashingUntil)
+        await asyncio.sleep(3 * 3600)
+        broken = [values for event, values in world.log.events if event == "slot is broken"]
+        assert [(seen["deaths"], seen["retry_in_s"]) for seen in broken] == [
+            (10, 600),
+            (1, 1200),
+            (1, 2400),
+            (1, 3600),
+            (1, 3600),
+        ]
+        assert world.attempts == 14
+        assert set(world.running) == set(KEYS)
+        assert "w2" not in world.running.values()
+
+    story(tell, CrashingUntil(), slots=3)
+
+
+def test_a_pool_whose_only_process_is_on_probation_is_broken() -> None:
+    class Dying(World):
+        """w0 dies from the beginning until it is well; w1 is well until then."""
+
+        async def serve(self, seat: Seat) -> None:
+            if (seat.slot == "w0") is (asyncio.get_running_loop().time() < 500.0):
+                raise RuntimeError("cannot")
+            await super().serve(seat)
+
+    async def scene() -> None:
+        world = Dying()
+        pool = world.make(2, probation_s=120.0)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(660)
+        assert pool.view().slots["w0"].on_probation
+        assert pool.view().slots["w0"].state is Phase.RUNNING
+        world.launcher.processes["w1"].signal(signal.SIGKILL)
+        with pytest.raises(PoolBroken, match="all 2 slots"):
+            await running
+        assert world.deaths[-1] == ("w0", "SIGKILL"), "it takes nothing with it"
+
+    run(scene())
+
+
+def test_a_pool_with_a_broken_slot_can_be_stopped() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(60)
+        assert world.pool.view().slots["w2"].state is Phase.BROKEN
+
+    world = CrashingUntil()
+    story(tell, world, slots=3)
+    assert sorted(world.drained) == ["w0", "w1"]
+    assert world.attempts == 10
+
+
+def test_weights_that_grow_move_keys_off_a_full_slot_a_wave_at_a_time() -> None:
+    many = {f"key-{number}": 1.0 for number in range(1000)}
+
+    async def tell(world: World) -> None:
+        world.pool.want(many)
+        await asyncio.sleep(10)
+        before = world.owners()
+        full = {key: 3.0 if before[key] == "w0" else 1.0 for key in many}
+        limit = 1.25 * sum(full.values()) / 4
+        assert world.pool.view().slots["w0"].load == len([key for key in many if before[key] == "w0"])
+        assert 3.0 * world.pool.view().slots["w0"].load > limit
+        world.pool.want(full)
+        world.pool.want(full)  # while the first wave is on its way there is no second
+        await asyncio.sleep(1)
+        after = world.owners()
+        moved = {key for key in many if before[key] != after[key]}
+        assert len(moved) == MAX_MOVES
+        assert {before[key] for key in moved} == {"w0"}
+        for _ in range(3):
+            world.pool.want(full)
+            await asyncio.sleep(1)
+        slots = world.pool.view().slots.values()
+        assert max(seen.load for seen in slots) <= limit
+        assert sum(seen.load for seen in slots) == sum(full.values())
+        assert world.pool.view().keys["key-1"].weight == full["key-1"]
+        settled = world.owners()
+        world.pool.want(full)
+        await asyncio.sleep(1)
+        assert world.owners() == settled
+
+    story(tell, World(), slots=4)
+
+
+def test_a_key_on_its_way_out_weighs_nothing() -> None:
+    async def tell(world: World) -> None:
+        await asyncio.sleep(1)
+        world.stop_hangs.add("key-3")
+        owner = world.running["key-3"]
+        load = world.pool.view().slots[owner].load
+        world.pool.want({key: 1.0 for key in KEYS if key != "key-3"})
+        await asyncio.sleep(1)
+        view = world.pool.view()
+        assert "key-3" in view.slots[owner].keys
+        assert (view.keys["key-3"].weight, view.slots[owner].load) == (0.0, load - 1.0)
+        world.stop_hangs.clear()
+        await asyncio.sleep(6)
+
+    story(tell, World())
+
+
+def test_before_it_leads_a_pool_settles_everything_anew() -> None:
+    async def scene() -> None:
+        world = World()
+        pool = world.make(2)
+        running = asyncio.create_task(pool.run())
+        pool.want(dict.fromkeys(KEYS, 1.0))
+        uneven = {key: 100.0 if number < 4 else 1.0 for number, key in enumerate(KEYS)}
+        pool.want(uneven)
+        pool.lead(1)
+        await asyncio.sleep(1)
+        loads = [seen.load for seen in pool.view().slots.values()]
+        assert max(loads) <= 1.25 * sum(loads) / 2
+        assert {what for what, *_ in world.history} == {"start"}
+        await pool.stop(drain_s=1.0)
+        await running
+
+    run(scene())
+
+
+def test_wishes_that_make_no_sense_are_refused() -> None:
+    async def scene() -> None:
+        pool = World().make(1)
+        with pytest.raises(ValueError, match="'a' must be finite and above 0"):
+            pool.want({"a": 0.0})
+        with pytest.raises(ValueError, match="1 or more"):
+            pool.lead(0)
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"), [({"slots": []}, "needs a slot"), ({"max_load_factor": 1.0}, "max_load_factor")]
+)
+def test_a_pool_that_makes_no_sense_is_refused(arguments: dict[str, Any], problem: str) -> None:
+    given: dict[str, Any] = {
+        "launcher": InProcessLauncher(World().serve),
+        "owner": World(),
+        "clock": LoopClock(),
+        "randomness": random.Random(1),
+        "slots": ["w0"],
+        "limits": PoolLimits(),
+        "log": Quiet(),
+    }
+    with pytest.raises(ValueError, match=problem):
+        Pool(**{**given, **arguments})
+
+
+def test_a_view_of_ten_thousand_keys_costs_little() -> None:
+    async def tell(world: World) -> None:
+        world.pool.want({f"key-{number}": 1.0 for number in range(10_000)})
+        await asyncio.sleep(5)
+        assert all(seen.started for seen in world.pool.view().keys.values())
+
+        def took_s() -> float:
+            began_at = time.process_time()
+            assert len(world.pool.view().keys) == 10_000
+            return time.process_time() - began_at
+
+        traced = sys.gettrace() is not None  # coverage counts each line
+        assert min(took_s() for _ in range(5)) <= (0.2 if traced else 0.02)
+
+    story(tell, World())
 
 
 def test_a_pool_whose_slots_are_all_broken_says_so() -> None:
@@ -690,6 +928,51 @@ def test_an_abort_does_not_wait_for_ever_for_a_process_that_cannot_die() -> None
         assert loop.time() - began_at == pytest.approx(5.0)
         await running
         await asyncio.sleep(60.0)
+
+    run(scene())
+
+
+class Midwife:
+    """A launcher that takes a second."""
+
+    def __init__(self, world: World) -> None:
+        self.launcher = InProcessLauncher(world.serve)
+        self.born: list[str] = []
+
+    async def launch(self, slot: str) -> Process:
+        await asyncio.sleep(1.0)
+        self.born.append(slot)
+        return await self.launcher.launch(slot)
+
+
+def test_a_process_that_is_sentenced_while_it_is_being_born_dies_at_birth() -> None:
+    async def scene() -> None:
+        world = World()
+        midwife = Midwife(world)
+        pool = world.make(1, midwife)
+        pool.lead(1)
+        pool.want(KEYS)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0.5)
+        await pool.stop(drain_s=1.0)
+        await running
+        assert (midwife.born, world.deaths, world.welcomes) == (["w0"], [("w0", "SIGKILL")], [])
+
+    run(scene())
+
+
+def test_an_abort_does_not_wait_for_a_birth() -> None:
+    async def scene() -> None:
+        world = World()
+        midwife = Midwife(world)
+        pool = world.make(1, midwife)
+        running = asyncio.create_task(pool.run())
+        await asyncio.sleep(0.5)
+        await pool.abort()
+        await running
+        assert asyncio.get_running_loop().time() == pytest.approx(0.5)
+        await asyncio.sleep(10.0)
+        assert midwife.born == []
 
     run(scene())
 

@@ -60,9 +60,21 @@ def test_no_slot_has_much_more_than_its_share(count: int) -> None:
 @given(st.lists(st.text(min_size=1, max_size=5), unique=True, max_size=6), st.text(), st.randoms(use_true_random=False))
 def test_the_order_of_slots_does_not_matter(names: list[str], key: str, chance: object) -> None:
     shuffled = sorted(names, key=lambda _: chance.random())  # type: ignore[attr-defined]
-    owner = Ring(names, 8).owner(key)
+    ring = Ring(names, 8)
+    owner = ring.owner(key)
     assert owner == Ring(shuffled, 8).owner(key)
     assert owner in names if names else owner is None
+    assert ring.owners([key]) == ({key: owner} if names else {})
+
+
+@given(st.lists(st.text(min_size=1, max_size=5), unique=True, max_size=6), st.text())
+def test_clockwise_goes_by_every_slot_once_in_the_order_in_which_they_would_inherit_the_key(
+    names: list[str], key: str
+) -> None:
+    inherit: list[str] = []
+    while (owner := Ring([name for name in names if name not in inherit], 8).owner(key)) is not None:
+        inherit.append(owner)
+    assert inherit == list(Ring(names, 8).clockwise(key))
 
 
 def test_ten_thousand_keys_find_their_homes_within_50_ms() -> None:

@@ -1,11 +1,13 @@
 """The wire: whole messages out of any chunks, nothing out of garbage, no memory for a peer gone mad."""
 
+from collections import deque
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from shards import wire
 
@@ -84,6 +86,53 @@ def _whole_frames(bodies: list[bytes], length: int) -> int:
     return whole
 
 
+class SplitterMachine(RuleBasedStateMachine):
+    """A peer that writes frames, and perhaps goes mad; a reader that gets the bytes as the network likes."""
+
+    LIMIT = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splitter = wire.FrameSplitter(self.LIMIT)
+        self.on_the_way = b""
+        self.ends: deque[tuple[int, bytes]] = deque()
+        """Each body that is still to come, and how many bytes of the stream end it."""
+        self.written = self.arrived = 0
+        self.mad_at: int | None = None
+
+    @rule(bodies=st.lists(st.binary(max_size=LIMIT), min_size=1, max_size=3))
+    def the_peer_writes(self, bodies: list[bytes]) -> None:
+        for body in bodies:
+            framed = len(body).to_bytes(4, "big") + body
+            self.on_the_way += framed
+            self.written += len(framed)
+            if self.mad_at is None:
+                self.ends.append((self.written, body))
+
+    @rule(size=st.sampled_from([LIMIT + 1, 2**31, 2**32 - 1]))
+    def the_peer_goes_mad(self, size: int) -> None:
+        self.on_the_way += size.to_bytes(4, "big")
+        self.written += 4
+        self.mad_at = self.mad_at or self.written
+
+    @rule(size=st.integers(0, 30))
+    def some_bytes_arrive(self, size: int) -> None:
+        chunk, self.on_the_way = self.on_the_way[:size], self.on_the_way[size:]
+        self.arrived += len(chunk)
+        if self.mad_at is not None and self.arrived >= self.mad_at:
+            with pytest.raises(wire.WireError, match="20 are allowed"):
+                self.splitter.feed(chunk)
+            return
+        due: list[bytes] = []
+        while self.ends and self.ends[0][0] <= self.arrived:
+            due.append(self.ends.popleft()[1])
+        assert due == self.splitter.feed(chunk)
+
+
+TestSplitter = SplitterMachine.TestCase
+TestSplitter.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
 def test_a_length_above_the_limit_is_refused_before_its_body_comes() -> None:
     at_limit = wire.FrameSplitter(10)
     assert at_limit.feed(wire.frame(b"x" * 10)) == [b"x" * 10]
@@ -94,3 +143,19 @@ def test_a_length_above_the_limit_is_refused_before_its_body_comes() -> None:
 def test_a_message_above_the_limit_is_never_sent() -> None:
     with pytest.raises(wire.WireError, match="Tell of"):
         wire.encode(wire.Tell(payload=b"x" * wire.MAX_MESSAGE_BYTES))
+
+
+@pytest.mark.parametrize("message", [{"type": "welcome", "heartbeat_s": 1.0}, {"type": "heartbeat reply"}])
+def test_nobody_is_permitted_by_an_omission(message: dict[str, Any]) -> None:
+    rest = {"sequence": 1, "payload": b""}
+    assert wire.decode_from_pool(msgspec.msgpack.encode({**message, **rest, "permission_s": 3.0}))
+    with pytest.raises(wire.WireError, match="permission_s"):
+        wire.decode_from_pool(msgspec.msgpack.encode({**message, **rest}))
+
+
+def test_another_protocol_is_known_by_its_hello_whatever_else_it_may_say() -> None:
+    """A hello with fields that this version does not know must be read, so that it can be refused by its number."""
+    later = {"type": "hello", "protocol": wire.PROTOCOL + 1, "slot": "w0", "pid": 1, "what_comes_later": [1, 2]}
+    hello = wire.decode_from_member(msgspec.msgpack.encode(later))
+    assert isinstance(hello, wire.Hello)
+    assert hello.protocol == wire.PROTOCOL + 1
