@@ -1,10 +1,11 @@
 """The two HTTP transports of the product, made in one place.
 
 Streaming (aiohttp below httpx) reads watches and LISTs: three times the lines a second, cancellations leak nothing;
-but its errors are vague, and a GET dropped by a stale connection is sent twice. Exact (httpx's own) carries every
-write: its errors tell "refused" from "dropped after sending"; but cancelling a request from outside loses a place
-in its pool, so its requests end by their own timeouts. Neither follows redirects, reads the environment's proxies,
-keeps cookies or retries. TCP keep-alive tells a dead peer from a quiet one (an Events watch may be silent for minutes).
+but its errors are vague, and a GET dropped by a stale connection is sent twice. Exact (httpx's own, a connection each:
+`khook.kube.one_each`) carries every write: its errors tell "refused" from "dropped after sending"; what was cancelled
+from outside tells neither, so its requests end by their own timeouts. Neither follows redirects, reads the
+environment's proxies, keeps cookies or retries. TCP keep-alive tells a dead peer from a quiet one (an Events watch may
+be silent for minutes).
 """
 
 import socket
