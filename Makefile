@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
+BENCH_ARGS ?=
 
 ENVTEST := .envtest
 KUBE_VERSION := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' tests/envtest/go.mod)
@@ -20,7 +21,7 @@ GO_IS_THERE = command -v go >/dev/null || { \
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration lint build run envtest crd lock clean
+.PHONY: help install demo test test-integration bench-smoke lint build run envtest crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -48,6 +49,9 @@ test: install ## all tests; those of the real API server where it is at hand (ma
 
 test-integration: install $(if $(KUBEBUILDER_ASSETS),,envtest) ## the tests that need the real API server
 	KHOOK_REQUIRE_ENVTEST=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m envtest
+
+bench-smoke: install ## a minute of load on `khook run`: incidents a second, latency, CPU, memory
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
