@@ -96,7 +96,7 @@ def shards(
 
     `kubectl exec -n kagent-system deploy/kagent-hook-controller -- khook shards --all`
 
-    `kubectl get namespaces -o name | cut -d/ -f2 | khook shards --workers 4 --from 3 --namespaces -`
+    `kubectl get hooks -A --no-headers | cut -d' ' -f1 | sort -u | khook shards --workers 4 --from 3 --namespaces -`
 
     The first asks the khook that runs there (where it only stands by: exit 1, and the command that asks the leader).
     The second asks nobody: it plans with the code that the controller itself uses.
