@@ -252,6 +252,7 @@ async def _start_khook(
         "LEADER_ELECTION": "false",
         "METRICS_PORT": "0",
         "HEALTH_PORT": "0",
+        "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
     }
     parent = os.getpid()
     with log.path.open("wb") as file:

@@ -124,6 +124,25 @@ _PARKED_CALLS: Final = Gauge(
     multiprocess_mode="livesum",
     registry=_REGISTRY,
 )
+_LEADING: Final = Gauge(
+    "kagent_hook_leading",
+    "1 for the replica that leads.",
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
+_SLOTS: Final = Gauge(
+    "kagent_hook_slots",
+    "Slots for worker processes, by their state; a broken one died too often and is left alone for a while.",
+    ["state"],
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
+_DEAF_NAMESPACES: Final = Gauge(
+    "kagent_hook_deaf_namespaces",
+    "Owned namespaces without a live watch for 90 s.",
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
 _WORKER_RESTARTS: Final = Counter(
     "kagent_hook_worker_restarts_total", "Workers started again after a death.", ["slot"], registry=_REGISTRY
 )
@@ -183,6 +202,21 @@ def breakers(state: str, agents: int) -> None:
 def parked_calls(reason: str, calls: int) -> None:
     """How many of this process's calls are parked for this reason."""
     _PARKED_CALLS.labels(reason=reason).set(calls)
+
+
+def leading(leads: bool) -> None:
+    """Whether this replica leads."""
+    _LEADING.set(leads)
+
+
+def slots(state: str, count: int) -> None:
+    """How many slots of this replica are in this state."""
+    _SLOTS.labels(state=state).set(count)
+
+
+def deaf_namespaces(count: int) -> None:
+    """How many owned namespaces nobody has listened to for too long."""
+    _DEAF_NAMESPACES.set(count)
 
 
 def worker_restarted(slot: str) -> None:

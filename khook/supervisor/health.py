@@ -68,6 +68,12 @@ class Health:
             elif report.live:
                 watched.live_at = now_at - report.deaf_s
 
+    def deaf(self, now_at: float) -> int:
+        """How many owned namespaces have had no live watch for DEAF_AFTER_S, forbidden ones aside."""
+        return sum(
+            1 for w in self._namespaces.values() if self._deaf_s(w, now_at) >= DEAF_AFTER_S and not w.forbidden(now_at)
+        )
+
     def ready(self, now_at: float, *, hooks_deaf_s: float) -> tuple[bool, dict[str, Any]]:
         """The verdict and the body of `/readyz`; `hooks_deaf_s`: since the watch on Hooks was last live."""
         deaf = {name: self._deaf_s(watched, now_at) for name, watched in self._namespaces.items()}

@@ -35,6 +35,8 @@ from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
 
 HEALTH_TICK_S: Final = 1.0
+GATHER_S: Final = 0.05
+"""How long namespaces that come and go are gathered: a plan for 10,000 costs 20 ms."""
 BALANCE_S: Final = 60.0
 """How often the pool is told what each namespace weighs now, and may move some of them: a fifth of the time in which
 a rate that changed begins to count, and seldom enough that a hand-over is over long before the next."""
@@ -72,6 +74,7 @@ class Supervisor:
         self._loads = Loads(now_at=clock.monotonic())
         self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
+        self._owning: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._client = KubeClient(credentials=credentials, transports=transports, clock=clock, fresh=self._api.fresh)
         self._lease_namespace = settings.pod_namespace or credentials.namespace or DEFAULT_NAMESPACE
@@ -124,6 +127,8 @@ class Supervisor:
         except PoolBroken as error:
             raise PoolGaveUp(str(error)) from error
         finally:
+            if self._owning is not None:
+                self._owning.cancel()
             for task in (stop, leading, *others, *self._asking):
                 task.cancel()
             await asyncio.gather(stop, leading, *others, *self._asking, return_exceptions=True)
@@ -132,6 +137,9 @@ class Supervisor:
 
     async def _stop_pool(self, leading: "asyncio.Task[Any]") -> None:
         """Drain while we lead; who leads no more must not write one more line."""
+        if leading.done():
+            await self._pool.abort()
+            return
         self._log.info("supervisor stopping", drain_s=self._settings.drain_s)
         stopping = asyncio.create_task(self._pool.stop(drain_s=self._settings.drain_s))
         await asyncio.wait({stopping, leading}, return_when=asyncio.FIRST_COMPLETED)
@@ -201,10 +209,12 @@ class Supervisor:
     # Hooks.
 
     def _wanted(self, _: frozenset[str]) -> None:
-        if self._leadership.leading:
-            self._own()
+        """What comes in a burst (a tool applies a thousand Hooks) is planned once."""
+        if self._leadership.leading and self._owning is None:
+            self._owning = asyncio.get_running_loop().call_later(GATHER_S, self._own)
 
     def _own(self) -> None:
+        self._owning = None
         namespaces = {name for index in self._indexes for name in index.namespaces}
         self._log.info("namespaces wanted", count=len(namespaces))
         self._loads.wanted(sorted(namespaces))
@@ -303,7 +313,12 @@ class Supervisor:
     async def _keep_health(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_TICK_S)
-            self._reports.tick(self._pool.view(), now_at=self._clock.monotonic())
+            view, now_at = self._pool.view(), self._clock.monotonic()
+            self._reports.tick(view, now_at=now_at)
+            metrics.leading(self._leadership.leading)
+            for phase in Phase:
+                metrics.slots(phase.value, sum(1 for slot in view.slots.values() if slot.state is phase))
+            metrics.deaf_namespaces(self._health.deaf(now_at))
 
 
 def _to_worker(credentials: Credentials) -> bytes:
