@@ -124,9 +124,11 @@ _PARKED_CALLS: Final = Gauge(
     multiprocess_mode="livesum",
     registry=_REGISTRY,
 )
-_LEADING: Final = Gauge(
-    "kagent_hook_leading",
-    "1 for the replica that leads.",
+# None without a label: such a metric has a value, and so a file, before its slot is bound.
+_ROLE: Final = Gauge(
+    "kagent_hook_role",
+    "1 for the role that this replica has: leader or standby.",
+    ["role"],
     multiprocess_mode="livemax",
     registry=_REGISTRY,
 )
@@ -137,9 +139,10 @@ _SLOTS: Final = Gauge(
     multiprocess_mode="livemax",
     registry=_REGISTRY,
 )
-_DEAF_NAMESPACES: Final = Gauge(
-    "kagent_hook_deaf_namespaces",
-    "Owned namespaces without a live watch for 90 s.",
+_NAMESPACES: Final = Gauge(
+    "kagent_hook_namespaces",
+    "Namespaces that shall be owned: live, starting, forbidden by RBAC, or deaf: without a live watch for 90 s.",
+    ["state"],
     multiprocess_mode="livemax",
     registry=_REGISTRY,
 )
@@ -204,9 +207,10 @@ def parked_calls(reason: str, calls: int) -> None:
     _PARKED_CALLS.labels(reason=reason).set(calls)
 
 
-def leading(leads: bool) -> None:
-    """Whether this replica leads."""
-    _LEADING.set(leads)
+def role(*, leads: bool) -> None:
+    """What this replica is."""
+    _ROLE.labels(role="leader").set(leads)
+    _ROLE.labels(role="standby").set(not leads)
 
 
 def slots(state: str, count: int) -> None:
@@ -214,9 +218,9 @@ def slots(state: str, count: int) -> None:
     _SLOTS.labels(state=state).set(count)
 
 
-def deaf_namespaces(count: int) -> None:
-    """How many owned namespaces nobody has listened to for too long."""
-    _DEAF_NAMESPACES.set(count)
+def namespaces(state: str, count: int) -> None:
+    """How many namespaces that shall be owned are in this state."""
+    _NAMESPACES.labels(state=state).set(count)
 
 
 def worker_restarted(slot: str) -> None:

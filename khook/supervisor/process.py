@@ -315,10 +315,11 @@ class Supervisor:
             await asyncio.sleep(HEALTH_TICK_S)
             view, now_at = self._pool.view(), self._clock.monotonic()
             self._reports.tick(view, now_at=now_at)
-            metrics.leading(self._leadership.leading)
+            metrics.role(leads=self._leadership.leading)
             for phase in Phase:
                 metrics.slots(phase.value, sum(1 for slot in view.slots.values() if slot.state is phase))
-            metrics.deaf_namespaces(self._health.deaf(now_at))
+            for state, count in self._health.counts(now_at).items():
+                metrics.namespaces(state, count)
 
 
 def _to_worker(credentials: Credentials) -> bytes:

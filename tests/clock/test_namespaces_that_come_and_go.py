@@ -42,12 +42,14 @@ def test_the_leader_its_slots_and_deaf_namespaces_are_counted() -> None:
     async def story(world: World) -> None:
         await world.begin(entry("pod-restart"))
         await world.after(2)
-        assert world.metric("kagent_hook_leading") == 1.0
+        assert world.metric('kagent_hook_role{role="leader"}') == 1.0
+        assert world.metric('kagent_hook_role{role="standby"}') == 0.0
         assert world.metric('kagent_hook_slots{state="running"}') == 2.0
-        assert world.metric("kagent_hook_deaf_namespaces") == 0.0
+        assert world.metric('kagent_hook_namespaces{state="live"}') == 1.0
         world.api.fault(lambda call: call.resource == "pods", delay_s=3600, times=None)
         world.api.end_watches()
         await world.after(200)
-        assert world.metric("kagent_hook_deaf_namespaces") == 1.0
+        assert world.metric('kagent_hook_namespaces{state="live"}') == 0.0
+        assert world.metric('kagent_hook_namespaces{state="deaf"}') == 1.0
 
     play(story)
