@@ -15,13 +15,12 @@ import atexit
 import os
 import re
 import shutil
-import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from khook.errors import SettingsError
@@ -30,8 +29,6 @@ DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _SLOT: Final = re.compile(r"[a-z0-9-]{1,32}")
 """Part of a file's name that is split at `_` and matched by glob."""
-_READS: Final = 5
-"""A file that was created this very moment is still empty and cannot be unpacked; the next read sees it whole."""
 _CALL_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """From a controller that hands the run over at once to an agent that answers when it is done."""
 
@@ -275,10 +272,22 @@ def exposition() -> bytes:
     if not _VALUES.slot:
         return generate_latest(_REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=os.environ[DIRECTORY_VARIABLE])  # type: ignore[no-untyped-call]
-    for _ in range(_READS - 1):
-        try:
-            return generate_latest(registry)
-        except struct.error:
-            continue
+    _Collector(registry, path=os.environ[DIRECTORY_VARIABLE])  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+class _Collector(MultiProcessCollector):
+    """Passes over empty files. A file is empty from its creation to its first line's room, and a process that is killed
+    in between leaves it so until its slot counts again: nothing was counted there, and nothing can be read."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ[DIRECTORY_VARIABLE]).glob("*.db") if _size_bytes(file)]
+        merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0  # a dead slot's gauges were just taken away
