@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
+POOL_ARGS ?=
 
 ENVTEST := .envtest
 KUBE_VERSION := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' tests/envtest/go.mod)
@@ -21,7 +22,7 @@ GO_IS_THERE = command -v go >/dev/null || { \
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration bench-smoke lint build run envtest crd lock clean
+.PHONY: help install demo test test-integration bench-smoke pool-figures lint build run envtest crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -52,6 +53,9 @@ test-integration: install $(if $(KUBEBUILDER_ASSETS),,envtest) ## the tests that
 
 bench-smoke: install ## a minute of load on `khook run`: incidents a second, latency, CPU, memory
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+pool-figures: install ## three minutes of kills, freezes and stops: what each costs, and the ring's figures
+	@$(BIN)/python -m bench.pool_figures $(POOL_ARGS)
 
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
