@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
+BENCH_ARGS ?=
+POOL_ARGS ?=
 
 ENVTEST := .envtest
 KUBE_VERSION := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' tests/envtest/go.mod)
@@ -24,7 +26,8 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full lint build run envtest crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest crd lock \
+  clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -58,6 +61,12 @@ sim: install ## 2,000 simulated half-hours with faults, and defects that they mu
 
 sim-full: install ## 20,000 of them
 	$(SIM) --worlds 20000 --mutants --json $(SIM_RESULT)
+
+bench-smoke: install ## a minute of load on `khook run`: incidents a second, latency, CPU, memory
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+pool-figures: install ## three minutes of kills, freezes and stops: what each costs, and the ring's figures
+	@$(BIN)/python -m bench.pool_figures $(POOL_ARGS)
 
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .

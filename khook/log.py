@@ -113,6 +113,7 @@ class Key(StrEnum):
     HEALTH_PORT = "health_port"
     METRICS_PORT = "metrics_port"
     SERVER = "server"
+    STATUS_ADDRESS = "status_address"
     VERSION = "version"
 
     # Of a library's own log.

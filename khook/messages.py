@@ -104,6 +104,8 @@ class WorkerReport(msgspec.Struct, frozen=True, tag="report"):
     not_live: tuple[NamespaceReport, ...]
     needs_key: bool = False
     """A call could not be made because there is no API key."""
+    lines: dict[str, int] = msgspec.field(default_factory=dict)
+    """Watch lines since the last heartbeat, of the namespaces that had any."""
 
 
 ToWorker = HooksChanged | FreshCredentials | AgentAccess

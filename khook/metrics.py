@@ -15,13 +15,12 @@ import atexit
 import os
 import re
 import shutil
-import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from khook.errors import SettingsError
@@ -30,8 +29,6 @@ DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _SLOT: Final = re.compile(r"[a-z0-9-]{1,32}")
 """Part of a file's name that is split at `_` and matched by glob."""
-_READS: Final = 5
-"""A file that was created this very moment is still empty and cannot be unpacked; the next read sees it whole."""
 _CALL_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """From a controller that hands the run over at once to an agent that answers when it is done."""
 
@@ -124,6 +121,28 @@ _PARKED_CALLS: Final = Gauge(
     multiprocess_mode="livesum",
     registry=_REGISTRY,
 )
+# None without a label: such a metric has a value, and so a file, before its slot is bound.
+_ROLE: Final = Gauge(
+    "kagent_hook_role",
+    "1 for the role that this replica has: leader or standby.",
+    ["role"],
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
+_SLOTS: Final = Gauge(
+    "kagent_hook_slots",
+    "Slots for worker processes, by their state; a broken one died too often and is left alone for a while.",
+    ["state"],
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
+_NAMESPACES: Final = Gauge(
+    "kagent_hook_namespaces",
+    "Namespaces that shall be owned: live, starting, forbidden by RBAC, or deaf: without a live watch for 90 s.",
+    ["state"],
+    multiprocess_mode="livemax",
+    registry=_REGISTRY,
+)
 _WORKER_RESTARTS: Final = Counter(
     "kagent_hook_worker_restarts_total", "Workers started again after a death.", ["slot"], registry=_REGISTRY
 )
@@ -185,6 +204,22 @@ def parked_calls(reason: str, calls: int) -> None:
     _PARKED_CALLS.labels(reason=reason).set(calls)
 
 
+def role(*, leads: bool) -> None:
+    """What this replica is."""
+    _ROLE.labels(role="leader").set(leads)
+    _ROLE.labels(role="standby").set(not leads)
+
+
+def slots(state: str, count: int) -> None:
+    """How many slots of this replica are in this state."""
+    _SLOTS.labels(state=state).set(count)
+
+
+def namespaces(state: str, count: int) -> None:
+    """How many namespaces that shall be owned are in this state."""
+    _NAMESPACES.labels(state=state).set(count)
+
+
 def worker_restarted(slot: str) -> None:
     """The supervisor started a worker again."""
     _WORKER_RESTARTS.labels(slot=slot).inc()
@@ -237,10 +272,22 @@ def exposition() -> bytes:
     if not _VALUES.slot:
         return generate_latest(_REGISTRY)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=os.environ[DIRECTORY_VARIABLE])  # type: ignore[no-untyped-call]
-    for _ in range(_READS - 1):
-        try:
-            return generate_latest(registry)
-        except struct.error:
-            continue
+    _Collector(registry, path=os.environ[DIRECTORY_VARIABLE])  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+class _Collector(MultiProcessCollector):
+    """Passes over empty files. A file is empty from its creation to its first line's room, and a process that is killed
+    in between leaves it so until its slot counts again: nothing was counted there, and nothing can be read."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ[DIRECTORY_VARIABLE]).glob("*.db") if _size_bytes(file)]
+        merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0  # a dead slot's gauges were just taken away

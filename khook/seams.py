@@ -28,10 +28,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's own clocks. CLOCK_BOOTTIME goes on while the machine is suspended: others' Leases run out then."""
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -22,11 +22,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
+from khook import address
+from khook.address import Address
 from khook.api import duration, names
 from khook.errors import SettingsError
 from khook.sizing import MAX_WORKERS, Because, Reader, WorkerCount, auto_workers, read_file
@@ -94,13 +97,6 @@ def _only(name: str, works: str, *, parse: Callable[[str], Any], later: str) -> 
     return _parsed_by(parse_only)
 
 
-def _absent(instead: str) -> BeforeValidator:
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text!r} is not supported in this version; {instead}")
-
-    return _parsed_by(refuse)
-
-
 def _boolean(text: str) -> bool:
     try:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -108,10 +104,13 @@ def _boolean(text: str) -> bool:
         raise ValueError(f"{text!r} is not allowed: true or false") from None
 
 
-def _decimal(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text):
-        raise ValueError(f"{text!r} is not allowed: a number such as 1.25")
-    return float(text)
+def _decimal(low: float, high: float) -> BeforeValidator:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) or not low <= float(text) <= high:
+            raise ValueError(f"{text!r} is not allowed: a number from {low:g} to {high:g}, such as 1.25")
+        return float(text)
+
+    return _parsed_by(parse)
 
 
 def _namespaces(text: str) -> tuple[str, ...]:
@@ -213,9 +212,9 @@ class Settings(BaseModel):
     virtual_nodes: Annotated[int, _whole(1, 4096)] = Field(256, alias="KHOOK_VIRTUAL_NODES")
     """Points a slot has on the consistent-hash ring."""
 
-    max_load_factor: Annotated[
-        float, _only("KHOOK_MAX_LOAD_FACTOR", "1.25", parse=_decimal, later="the bound is fixed")
-    ] = Field(1.25, alias="KHOOK_MAX_LOAD_FACTOR")
+    max_load_factor: Annotated[float, _decimal(1.05, 10)] = Field(1.25, alias="KHOOK_MAX_LOAD_FACTOR")
+    """No slot shall carry more than this many times the mean load. Nearer to 1, every change of a rate would move
+    namespaces."""
 
     drain_s: Annotated[float, _lasting_s("0s", "10m")] = Field(20.0, alias="KHOOK_DRAIN")
     """How long calls in flight may take to finish once we are told to stop."""
@@ -305,9 +304,11 @@ class Settings(BaseModel):
 
     # The rest.
 
-    status_address: Annotated[None, _absent("leave KHOOK_STATUS_ADDRESS empty")] = Field(
-        None, alias="KHOOK_STATUS_ADDRESS"
+    status_address: Annotated[Address, _parsed_by(address.parse)] = Field(
+        Address("127.0.0.1", 8082), alias="KHOOK_STATUS_ADDRESS"
     )
+    """Where `/status.json` is. It names tenants' namespaces: by default nobody outside the pod is served. Port 0: any
+    free one, which the log then names."""
 
     pod_namespace: Annotated[str | None, _parsed_by(names.namespace)] = Field(None, alias="POD_NAMESPACE")
     """Where the Lease of the leader election lies. None: the service account's, or the kubeconfig's."""
@@ -326,6 +327,14 @@ class Settings(BaseModel):
         if port and port == info.data.get("metrics_port"):
             raise ValueError(f"{port} is METRICS_PORT too: choose two different ports")
         return port
+
+    @field_validator("status_address")
+    @classmethod
+    def _status_port_is_its_own(cls, where: Address, info: ValidationInfo) -> Address:
+        for name in ("METRICS_PORT", "HEALTH_PORT"):
+            if where.port and where.port == info.data.get(name.lower()):
+                raise ValueError(f"{where.port} is {name} too: choose another port")
+        return where
 
     @field_validator("calls_per_agent")
     @classmethod
@@ -353,6 +362,19 @@ def load(environ: Mapping[str, str], *, read: Reader = read_file) -> Settings:
     if problems:
         raise SettingsError(sorted(problems))
     return settings
+
+
+def one(name: str, environ: Mapping[str, str]) -> Any:
+    """A single setting, for a command that needs no other. Raises SettingsError."""
+    field = next(field for field in Settings.model_fields.values() if field.alias == name)
+    text = environ.get(name, "").strip()
+    if not text:
+        return field.default
+    kind: Any = Annotated[field.annotation, *field.metadata]
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError as error:
+        raise SettingsError([f"{name}{line}" for line in _lines(error)]) from None
 
 
 def _given(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

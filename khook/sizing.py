@@ -1,4 +1,4 @@
-"""How many workers a pod of this size gets when nobody says (`KHOOK_WORKERS=auto`).
+"""How many workers a pod of this size gets when nobody says (`KHOOK_WORKERS=auto`), and their slots' names.
 
 One worker keeps one core busy, so the CPU quota decides; memory and a ceiling bound it. The limits are read from
 the container's own cgroup (v2 `cpu.max`, `memory.max`; v1 `cpu.cfs_*_us`, `memory.limit_in_bytes`), never from the
@@ -44,6 +44,11 @@ class Because(StrEnum):
 class WorkerCount:
     count: int
     because: Because
+
+
+def slot_names(workers: int) -> list[str]:
+    """The pool's slots. Their names decide where a namespace's home on the ring is: they never change."""
+    return [f"w{number}" for number in range(workers)]
 
 
 def read_file(path: str) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any
 
 
 class SystemClock:
-    """`shards.launch.Clock`. Goes on while a process is stopped, which a permission relies on."""
+    """`shards.launch.Clock`. Goes on while a process is stopped or the machine suspended: a permission relies on it."""
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class StandardLog:

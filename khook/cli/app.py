@@ -1,10 +1,19 @@
 """The command line for people: what each command is for, and its options."""
 
 import platform
+from enum import StrEnum
 from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
+
+from khook.sizing import MAX_WORKERS
+
+
+class Output(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,6 +59,66 @@ def demo(
     from khook.cli.demo import demo as run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(keep=keep))
+
+
+@app.command()
+def shards(
+    *,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=MAX_WORKERS, help="Plan for so many workers instead.", show_default=False)
+    ] = None,
+    namespaces: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Plan for this list: one namespace a line, with its lines a second if you know them; `-` is stdin. "
+            "Without it the plan is for the live namespaces.",
+        ),
+    ] = None,
+    from_workers: Annotated[
+        int | None,
+        typer.Option("--from", min=1, max=MAX_WORKERS, help="Show what moves against so many. Live: as many as now."),
+    ] = None,
+    every_namespace: Annotated[bool, typer.Option("--all", help="List every namespace too.")] = False,
+    output: Annotated[Output, typer.Option(help="`json` is for scripts.")] = Output.TEXT,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where khook shows its status. [env: KHOOK_STATUS_ADDRESS]")
+    ] = None,
+    virtual_nodes: Annotated[
+        str | None, typer.Option(metavar="N", help="Points of a worker on the ring. [env: KHOOK_VIRTUAL_NODES]")
+    ] = None,
+    max_load_factor: Annotated[
+        str | None, typer.Option(metavar="X", help="Most load by the mean. [env: KHOOK_MAX_LOAD_FACTOR]")
+    ] = None,
+) -> None:
+    """
+    Show which worker owns which namespaces and how busy they are, or plan for another number of workers.
+
+    `kubectl exec -n kagent-system deploy/kagent-hook-controller -- khook shards --all`
+
+    `kubectl get hooks -A --no-headers | cut -d' ' -f1 | sort -u | khook shards --workers 4 --from 3 --namespaces -`
+
+    The first asks the khook that runs there (where it only stands by: exit 1, and the command that asks the leader).
+    The second asks nobody: it plans with the code that the controller itself uses.
+    """
+    from khook.cli import shards as command  # noqa: PLC0415
+
+    chosen = command.chosen_from(address=address, virtual_nodes=virtual_nodes, max_load_factor=max_load_factor)
+    as_json = output is Output.JSON
+    if workers is None:
+        if namespaces is not None or from_workers is not None:
+            raise typer.BadParameter("goes with --workers", param_hint="--namespaces" if namespaces else "--from")
+        raise typer.Exit(command.show_assignment(chosen, every_namespace=every_namespace, as_json=as_json))
+    raise typer.Exit(
+        command.show_shard_plan(
+            chosen,
+            workers=workers,
+            from_workers=from_workers,
+            namespaces=namespaces,
+            every_namespace=every_namespace,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

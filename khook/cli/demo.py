@@ -285,6 +285,7 @@ def _say_where(stage: _Stage, view: View) -> None:
     view.say(f"kubeconfig  export KUBECONFIG={stage.kubeconfig}")
     view.say(f"metrics     http://127.0.0.1:{told.metrics_port}/metrics")
     view.say(f"health      http://127.0.0.1:{told.health_port}/readyz")
+    view.say(f"status      khook shards --address {told.status_address}")
     view.say(f"calls       {stage.agents_url}/sandbox/record")
     view.say(f"log         {stage.log.path}")
     view.say("Ctrl-C stops and removes everything.")
@@ -398,6 +399,7 @@ async def _start_khook(stage: _Stage) -> None:
         "KHOOK_DRAIN": f"{DRAIN_S}s",
         "METRICS_PORT": "0",
         "HEALTH_PORT": "0",
+        "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
     }

@@ -20,6 +20,7 @@ class Told:
 
     metrics_port: int | None = None
     health_port: int | None = None
+    status_address: str | None = None
     pids: dict[str, int] = field(default_factory=dict)
     """slot → pid of the process that fills it, or filled it last."""
     lives: dict[str, int] = field(default_factory=dict)
@@ -37,8 +38,13 @@ class Told:
         if not isinstance(told, dict):
             return
         match told:
-            case {"event": "khook started", "metrics_port": int(metrics), "health_port": int(health)}:
-                self.metrics_port, self.health_port = metrics, health
+            case {
+                "event": "khook started",
+                "metrics_port": int(metrics),
+                "health_port": int(health),
+                "status_address": str(status),
+            }:
+                self.metrics_port, self.health_port, self.status_address = metrics, health, status
             case {"event": "worker was welcomed", "slot": str(slot), "pid": int(pid)}:
                 self.lives[slot] = self.lives.get(slot, 0) + 1
                 self.pids[slot] = pid

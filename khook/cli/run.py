@@ -103,15 +103,18 @@ async def _supervise(
         instance=instance,
     )
     stop_on_signals(supervisor.stop, exit_now=exit_now)
-    servers = Servers(exposition=metrics.exposition, ready=supervisor.ready)
+    servers = Servers(exposition=metrics.exposition, ready=supervisor.ready, status=supervisor.status)
     try:
-        ports = await servers.start(metrics_port=chosen.metrics_port, health_port=chosen.health_port)
+        listening = await servers.start(
+            metrics_port=chosen.metrics_port, health_port=chosen.health_port, status_address=chosen.status_address
+        )
         log.get("supervisor").info(
             "khook started",
             workers=chosen.workers.count,
             because=chosen.workers.because.value,
-            metrics_port=ports[0],
-            health_port=ports[1],
+            metrics_port=listening.metrics_port,
+            health_port=listening.health_port,
+            status_address=str(listening.status_address),
         )
         await supervisor.run()
     finally:

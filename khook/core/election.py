@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+JOINT: Final = "_"
+"""Between a holder's name and what makes it this process's: in no pod's and no host's name."""
 RELEASED_DURATION_S: Final = 1
 """A Lease without a holder is free at once; the API server wants a duration above 0 all the same."""
 

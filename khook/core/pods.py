@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from khook.core.pending import PENDING, Pending, PendingKind, container_statuses, pending_of
 from khook.core.signal import (
+    OOM_KILLED,
     ContainerStatus,
     EventType,
     Namespace,
@@ -34,7 +35,6 @@ ENDED_PHASES: Final = frozenset({"Succeeded", "Failed"})
 NODE_SHUTDOWN_REASONS: Final = frozenset({"Terminated", "NodeShutdown"})
 """pkg/kubelet/nodeshutdown: nodeShutdownReason, NodeShutdownNotAdmittedReason."""
 EVICTED: Final = "Evicted"
-OOM_KILLED: Final = "OOMKilled"
 
 _Fact = TypeVar("_Fact")
 

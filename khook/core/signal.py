@@ -8,7 +8,7 @@ Source of the shapes: core/v1 Pod and Event, events.k8s.io/v1 (its fields as cor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
 
@@ -32,6 +32,10 @@ class Source(StrEnum):
     EVENT = "event"
 
 
+OOM_KILLED: Final = "OOMKilled"
+"""The reason of a container that was killed for its memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
     """One classified fact about one pod. `raw_time` is the source's own time, whatever its clock says."""
@@ -49,6 +53,11 @@ class Signal:
     """It stood in a LIST (history until the table says otherwise), not on a live watch line."""
     level: bool = False
     """pod-pending from pod status: a state that lasts, of any age; `raw_time` is since when."""
+
+    @property
+    def may_be_told_better(self) -> bool:
+        """An Event may soon say the same in words. Of a container's OOM kill kubelet writes none on the pod."""
+        return self.source is Source.POD and not (self.type is EventType.OOM_KILL and self.reason == OOM_KILLED)
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False):

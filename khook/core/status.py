@@ -22,9 +22,32 @@ Json = dict[str, Any]
 ACTIVE_EVENTS_MAX_BYTES: Final = 512 * 1024
 
 
-def render(rows: Sequence[Row], conditions: Sequence[Mapping[str, Any]], *, last_updated: datetime) -> Json:
+class RenderedRows:
+    """One Hook's rows as they were rendered last: from one write to the next nearly all of them are the same objects.
+
+    A row is immutable, so the same one has the same JSON; what is handed out is shared and must not be changed.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Row, Json]] = {}
+        """By identity, which stays a row's own as long as the row is held here."""
+
+    def of(self, rows: Sequence[Row]) -> list[Json]:
+        known = self._known
+        rendered = [known.get(id(row)) or (row, render_row(row)) for row in rows]
+        self._known = {id(row): one for row, one in zip(rows, rendered, strict=True)}
+        return [event for _, event in rendered]
+
+
+def render(
+    rows: Sequence[Row],
+    conditions: Sequence[Mapping[str, Any]],
+    *,
+    last_updated: datetime,
+    rendered: RenderedRows | None = None,
+) -> Json:
     """The `status` of a Hook. Above `ACTIVE_EVENTS_MAX_BYTES` the oldest answers of agents are left out first."""
-    events = [render_row(row) for row in rows]
+    events = (rendered or RenderedRows()).of(rows)
     _fit(events)
     return {
         "activeEvents": events,
@@ -80,11 +103,13 @@ def _without_time(status: Mapping[str, Any]) -> Json:
     return {name: value for name, value in status.items() if name != "lastUpdated"}
 
 
-def _fit(events: Sequence[Json]) -> None:
-    """Takes results away, oldest first, until the rows are small enough: a call that ends grows by its answer."""
+def _fit(events: list[Json]) -> None:
+    """Leaves results out, oldest first, until the rows are small enough: a call that ends grows by its answer."""
     over = len(orjson.dumps(events)) - ACTIVE_EVENTS_MAX_BYTES
-    with_result = [event["call"] for event in events if event.get("call", {}).get("result")]
-    for call in sorted(with_result, key=lambda call: str(call.get("endedTime"))):
+    with_result = [at for at, event in enumerate(events) if event.get("call", {}).get("result")]
+    for at in sorted(with_result, key=lambda at: str(events[at]["call"].get("endedTime"))):
         if over <= 0:
             return
+        call = dict(events[at]["call"])
         over -= len(orjson.dumps({"result": call.pop("result")})) - 1
+        events[at] = events[at] | {"call": call}  # the row's own JSON is shared

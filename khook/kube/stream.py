@@ -134,7 +134,7 @@ class Stream(Generic[T]):
             self._skip_overlong()
         decode = self._resource.lines.decode
         version_of = self._resource.version_of
-        heard = False
+        taken, heard = 0, False
         for line in lines:
             try:
                 decoded = decode(line)
@@ -146,8 +146,9 @@ class Stream(Generic[T]):
             if version and version != self.version:
                 self.version = version
                 self._brought = True
-            heard = True
-        if heard:
+            taken += 1
+        self._health.lines += taken  # once a chunk; what an ERROR line cut short is no great loss
+        if taken or heard:
             self._heard_at = self._health.live_at = self._clock.monotonic()
 
     def _take_rare(self, line: bytes) -> bool:

@@ -127,3 +127,5 @@ class Health:
     """Our word for it, never a server's text; empty while a watch is open."""
     synced: bool = False
     """A whole LIST has been taken."""
+    lines: int = 0
+    """Lines about objects that its watches have brought so far; items of a LIST do not count."""

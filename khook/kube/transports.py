@@ -1,10 +1,11 @@
 """The two HTTP transports of the product, made in one place.
 
 Streaming (aiohttp below httpx) reads watches and LISTs: three times the lines a second, cancellations leak nothing;
-but its errors are vague, and a GET dropped by a stale connection is sent twice. Exact (httpx's own) carries every
-write: its errors tell "refused" from "dropped after sending"; but cancelling a request from outside loses a place
-in its pool, so its requests end by their own timeouts. Neither follows redirects, reads the environment's proxies,
-keeps cookies or retries. TCP keep-alive tells a dead peer from a quiet one (an Events watch may be silent for minutes).
+but its errors are vague, and a GET dropped by a stale connection is sent twice. Exact (httpx's own, a connection each:
+`khook.kube.one_each`) carries every write: its errors tell "refused" from "dropped after sending"; what was cancelled
+from outside tells neither, so its requests end by their own timeouts. Neither follows redirects, reads the
+environment's proxies, keeps cookies or retries. TCP keep-alive tells a dead peer from a quiet one (an Events watch may
+be silent for minutes).
 """
 
 import socket
@@ -14,6 +15,8 @@ from typing import Any, Final
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+
+from khook.kube.one_each import OneEach
 
 # First probe after 30 s of silence, then 3 more 10 s apart: a peer that vanished is noticed within a minute.
 KEEPALIVE_IDLE_S: Final = 30
@@ -54,17 +57,23 @@ class NetworkTransports:
         return AiohttpTransport(verify=context, trust_env=False, client=lambda: _session(context))
 
     def exact(self, *, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport(
-            verify=tls or _trusting_nobody(),
-            trust_env=False,
-            retries=0,
-            limits=httpx.Limits(
-                max_connections=EXACT_CONNECTIONS,
-                max_keepalive_connections=EXACT_CONNECTIONS // 4,
-                keepalive_expiry=EXACT_IDLE_S,
-            ),
-            socket_options=_KEEPALIVE,
+        context = tls or _trusting_nobody()
+        return OneEach(
+            lambda: _connection(context),
+            most=EXACT_CONNECTIONS,
+            most_idle=EXACT_CONNECTIONS // 4,
+            idle_s=EXACT_IDLE_S,
         )
+
+
+def _connection(context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(
+        verify=context,
+        trust_env=False,
+        retries=0,
+        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=EXACT_IDLE_S),
+        socket_options=_KEEPALIVE,
+    )
 
 
 def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:

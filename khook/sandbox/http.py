@@ -9,7 +9,7 @@ event loop but timers, so it runs on a virtual-time loop.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -76,6 +76,8 @@ class Served:
                 await outgoing.write(chunk)
         except HangUp:
             return await _cut(incoming)
+        except ConnectionResetError:
+            return outgoing  # the client is gone, as clients go: that is no error of the server's
         except asyncio.CancelledError:
             if not self._closing:
                 raise
@@ -83,7 +85,8 @@ class Served:
         finally:
             del self._streams[id(task)]
             await _closed(body)
-        await outgoing.write_eof()
+        with suppress(ConnectionResetError):  # as above
+            await outgoing.write_eof()
         return outgoing
 
 

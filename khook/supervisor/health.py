@@ -68,6 +68,20 @@ class Health:
             elif report.live:
                 watched.live_at = now_at - report.deaf_s
 
+    def counts(self, now_at: float) -> dict[str, int]:
+        """How many namespaces are live, starting, forbidden and deaf."""
+        counts = dict.fromkeys(("live", "starting", "forbidden", "deaf"), 0)
+        for watched in self._namespaces.values():
+            counts[self._state(watched, now_at)] += 1
+        return counts
+
+    def _state(self, watched: _Watched, now_at: float) -> str:
+        if watched.forbidden(now_at):
+            return "forbidden"
+        if self._deaf_s(watched, now_at) >= DEAF_AFTER_S:
+            return "deaf"
+        return "starting" if watched.live_at is None else "live"
+
     def ready(self, now_at: float, *, hooks_deaf_s: float) -> tuple[bool, dict[str, Any]]:
         """The verdict and the body of `/readyz`; `hooks_deaf_s`: since the watch on Hooks was last live."""
         deaf = {name: self._deaf_s(watched, now_at) for name, watched in self._namespaces.items()}

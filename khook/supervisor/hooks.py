@@ -54,6 +54,7 @@ class HookIndex:
         if known is None:
             self._generations[meta.namespace] = {meta.uid: meta.generation}
             self._wanted(self.namespaces)
+            self._changed(meta.namespace)  # its last Hook may have gone a moment ago, and its owner not know it yet
         elif known.get(meta.uid) != meta.generation:
             known[meta.uid] = meta.generation
             self._changed(meta.namespace)

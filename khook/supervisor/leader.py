@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
 
-from khook.core.election import LeaseLimits, LeaseSpec, Observation, Standing, released, renewed, taken
+from khook.core.election import JOINT, LeaseLimits, LeaseSpec, Observation, Standing, released, renewed, taken
 from khook.errors import Conflict, KubeError, LeaseLost, NotFound, SettingsError, Throttled
 from khook.kube.backoff import BackOff, BackOffLimits
 from khook.kube.lease import Lease, LeaseNamespaceMissing, Written
@@ -28,6 +28,11 @@ FIRST_EPOCHS: Final = 2**32
 
 class Leadership(Protocol):
     """What the supervisor needs of an election."""
+
+    @property
+    def identity(self) -> str:
+        """Whom others see leading when we do."""
+        ...
 
     @property
     def leader(self) -> str:
@@ -68,7 +73,7 @@ class NoElection:
     problem = ""
 
     def __init__(self, *, identity: str) -> None:
-        self.leader = identity
+        self.identity = self.leader = identity
 
     def permission_s(self) -> float | None:
         return None
@@ -97,7 +102,7 @@ class Election:
         log: Log,
         limits: LeaseLimits | None = None,
     ) -> None:
-        self.identity: Final = f"{name}_{fresh_uuid(randomness)[:8]}"
+        self.identity = f"{name}{JOINT}{fresh_uuid(randomness)[:8]}"
         self.problem = ""
         self._lease = lease
         self._clock = clock

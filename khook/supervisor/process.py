@@ -1,6 +1,6 @@
 """The supervisor: Hooks become wishes to the pool, the pool's facts become health and metrics.
 
-It never sees an Event or a Pod. Start: listen on the two ports, start workers, watch Hooks, wait to lead; until then
+It never sees an Event or a Pod. Start: listen at three places, start workers, watch Hooks, wait to lead; until then
 the workers are warm and own nothing. Stop, in this order: not ready, no new work, calls in flight end within the drain
 time, statuses flushed, workers exit, the Lease is released, HTTP last. A Lease that is lost kills the workers at once.
 """
@@ -21,17 +21,25 @@ from khook.kube.resources import HOOKS_METADATA, HookMetadata
 from khook.kube.watch import Watch
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
+from khook.sizing import slot_names
 from khook.supervisor.agent_credentials import AgentCredentials
 from khook.supervisor.api_credentials import ApiCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
+from khook.supervisor.load import Loads
+from khook.supervisor.reports import Reports
+from khook.supervisor.status_document import RingStatus, status_document
+from khook.supervisor.status_document import encode as encode_status
 from shards.launch import Launcher
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
 
-EVEN_WEIGHT: Final = 1.0
-"""Every namespace counts the same until its load is measured."""
+GATHER_S: Final = 0.05
+"""How long namespaces that come and go are gathered: a plan for 10,000 costs 20 ms."""
+BALANCE_S: Final = 60.0
+"""How often the pool is told what each namespace weighs now, and may move some of them: a fifth of the time in which
+a rate that changed begins to count, and seldom enough that a hand-over is over long before the next."""
 DEFAULT_NAMESPACE: Final = "default"
 """A kubeconfig's context that names none means this one."""
 
@@ -68,12 +76,13 @@ class Supervisor:
             credentials, load=load_credentials, taken=self._credentials_taken, clock=clock, log=self._log
         )
         self._health = Health()
+        self._loads = Loads(now_at=clock.monotonic())
+        self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
-        self._reports: dict[str, tuple[float, messages.WorkerReport]] = {}
-        self._started: dict[str, int] = {}
-        self._ticked_at = clock.monotonic()
+        self._owning: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._client = KubeClient(credentials=credentials, transports=transports, clock=clock, fresh=self._api.fresh)
+        self._lease_namespace = settings.pod_namespace or credentials.namespace or DEFAULT_NAMESPACE
         self._leadership = self._make_leadership(randomness)
         scopes: Iterable[str | None] = settings.watch_namespaces or (None,)
         self._indexes = [HookIndex(wanted=self._wanted, changed=self._changed) for _ in scopes]
@@ -95,8 +104,9 @@ class Supervisor:
             owner=self,
             clock=clock,
             randomness=randomness,
-            slots=[f"w{number}" for number in range(settings.workers.count)],
+            slots=slot_names(settings.workers.count),
             virtual_nodes=settings.virtual_nodes,
+            max_load_factor=settings.max_load_factor,
             limits=pool_limits or PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
             log=log.get("pool"),
         )
@@ -107,7 +117,7 @@ class Supervisor:
         pool = asyncio.create_task(self._pool.run())
         leading = asyncio.create_task(self._leadership.run(self._lead))
         others: list[asyncio.Task[Any]] = [asyncio.create_task(watch.run()) for watch in self._watches]
-        keeping = (self._keep_health(), self._keep_agent_access(), self._api.run())
+        keeping = (self._keep_health(), self._keep_balance(), self._keep_agent_access(), self._api.run())
         others += [asyncio.create_task(work) for work in keeping]
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -122,6 +132,8 @@ class Supervisor:
         except PoolBroken as error:
             raise PoolGaveUp(str(error)) from error
         finally:
+            if self._owning is not None:
+                self._owning.cancel()
             for task in (stop, leading, *others, *self._asking):
                 task.cancel()
             await asyncio.gather(stop, leading, *others, *self._asking, return_exceptions=True)
@@ -130,6 +142,9 @@ class Supervisor:
 
     async def _stop_pool(self, leading: "asyncio.Task[Any]") -> None:
         """Drain while we lead; who leads no more must not write one more line."""
+        if leading.done():
+            await self._pool.abort()
+            return
         self._log.info("supervisor stopping", drain_s=self._settings.drain_s)
         stopping = asyncio.create_task(self._pool.stop(drain_s=self._settings.drain_s))
         await asyncio.wait({stopping, leading}, return_when=asyncio.FIRST_COMPLETED)
@@ -158,6 +173,17 @@ class Supervisor:
             "agentAccess": self._agents.body(needed=self._key_needed()),
         }
 
+    def status(self) -> bytes:
+        """The body of `/status.json`."""
+        document = status_document(
+            leadership=self._leadership,
+            lease_namespace=self._lease_namespace,
+            ring=RingStatus(self._settings.virtual_nodes, self._settings.max_load_factor),
+            view=self._pool.view(),
+            rates=self._loads.rates(self._clock.monotonic()),
+        )
+        return encode_status(document)
+
     def view(self) -> PoolView:
         return self._pool.view()
 
@@ -169,9 +195,8 @@ class Supervisor:
     def _make_leadership(self, randomness: random.Random) -> Leadership:
         if not self._settings.leader_election:
             return NoElection(identity=self._instance)
-        namespace = self._settings.pod_namespace or self._api.credentials.namespace or DEFAULT_NAMESPACE
         return Election(
-            lease=Lease(self._client, namespace=namespace),
+            lease=Lease(self._client, namespace=self._lease_namespace),
             name=self._instance,
             clock=self._clock,
             now=self._client.server_now,
@@ -190,14 +215,26 @@ class Supervisor:
     # Hooks.
 
     def _wanted(self, _: frozenset[str]) -> None:
-        if self._leadership.leading:
-            self._own()
+        """What comes in a burst (a tool applies a thousand Hooks) is planned once."""
+        if self._leadership.leading and self._owning is None:
+            self._owning = asyncio.get_running_loop().call_later(GATHER_S, self._own)
 
     def _own(self) -> None:
+        self._owning = None
         namespaces = {name for index in self._indexes for name in index.namespaces}
         self._log.info("namespaces wanted", count=len(namespaces))
-        self._pool.want(dict.fromkeys(sorted(namespaces), EVEN_WEIGHT))
+        self._loads.wanted(sorted(namespaces))
         self._health.wanted(namespaces, now_at=self._clock.monotonic())
+        self._weigh()
+
+    async def _keep_balance(self) -> None:
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            if self._leadership.leading:
+                self._weigh()
+
+    def _weigh(self) -> None:
+        self._pool.want(self._loads.weights(self._clock.monotonic()))
 
     def _changed(self, namespace: str) -> None:
         # Without an owner just now nobody needs telling: the next one reads the Hooks at its start.
@@ -238,7 +275,7 @@ class Supervisor:
         )
 
     def reported(self, slot: str, report: bytes) -> None:
-        self._reports[slot] = (self._clock.monotonic(), messages.decode_report(report))
+        self._reports.came(slot, messages.decode_report(report), now_at=self._clock.monotonic())
 
     def asked(self, slot: str, question: bytes) -> None:
         messages.decode_question(question)
@@ -247,7 +284,7 @@ class Supervisor:
         task.add_done_callback(self._asking.discard)
 
     def died(self, slot: str, how: str) -> None:
-        self._reports.pop(slot, None)
+        self._reports.died(slot)
         metrics.slot_died(slot)
         if not self._health.stopping:
             metrics.worker_restarted(slot)
@@ -275,28 +312,20 @@ class Supervisor:
 
     def _key_needed(self) -> bool:
         """`execute` never goes without one; kagent's own protocol may, so there it takes a call that failed for it."""
-        reports = (report for _, report in self._reports.values())
-        return self._settings.kagent_protocol == "execute" or any(report.needs_key for report in reports)
+        return self._settings.kagent_protocol == "execute" or self._reports.needs_key
 
     # Health.
 
     async def _keep_health(self) -> None:
         while True:
             await asyncio.sleep(self._ticks.health_s)
-            self._take_reports()
-
-    def _take_reports(self) -> None:
-        """A namespace is live when it was started by the last tick and a heartbeat since does not say otherwise."""
-        view = self._pool.view()
-        by_slot: dict[str, list[str]] = {}
-        for name, key in view.keys.items():
-            if key.slot is not None and key.started and self._started.get(name) == key.epoch:
-                by_slot.setdefault(key.slot, []).append(name)
-        for slot, (reported_at, report) in self._reports.items():
-            if reported_at >= self._ticked_at:
-                self._health.reported(by_slot.get(slot, ()), report.not_live, now_at=reported_at)
-        self._started = {name: key.epoch for name, key in view.keys.items() if key.started}
-        self._ticked_at = self._clock.monotonic()
+            view, now_at = self._pool.view(), self._clock.monotonic()
+            self._reports.tick(view, now_at=now_at)
+            metrics.role(leads=self._leadership.leading)
+            for phase in Phase:
+                metrics.slots(phase.value, sum(1 for slot in view.slots.values() if slot.state is phase))
+            for state, count in self._health.counts(now_at).items():
+                metrics.namespaces(state, count)
 
 
 def _to_worker(credentials: Credentials) -> bytes:

@@ -1,72 +1,113 @@
-"""The supervisor's HTTP: `/metrics` on one port, `/healthz` and `/readyz` on the other.
+"""The supervisor's HTTP: `/metrics` on one port, `/healthz` and `/readyz` on another, `/status.json` at an address.
 
-One scrape is made at a time and kept for a second, so that an eager scraper cannot load the loop that also
-supervises. Bodies are counts and reasons.
+Scrapes and status documents are made one at a time and kept for a second, so that an eager reader cannot load the
+loop that also supervises. Bodies are counts, names and reasons. What cannot be listened on is a bad setting: all of
+it is said at once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-SCRAPE_KEPT_S: Final = 1.0
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from khook.address import Address
+from khook.errors import SettingsError
+
+KEPT_S: Final = 1.0
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+JSON_TYPE: Final = "application/json"
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a pod's probes and scrapes come from outside
+
+Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Scrapes:
-    """The metrics directory, read in a thread: one reader at a time."""
+class Kept:
+    """What `make` gave last, for a second; one reader at a time makes it anew."""
 
-    def __init__(self, exposition: Callable[[], bytes]) -> None:
-        self._exposition = exposition
+    def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:
+        self._make = make
         self._lock = asyncio.Lock()
         self._body = b""
-        self._read_at = float("-inf")
+        self._made_at = float("-inf")
 
     async def read(self) -> bytes:
         async with self._lock:
             now_at = asyncio.get_running_loop().time()
-            if now_at - self._read_at >= SCRAPE_KEPT_S:
-                self._body = await asyncio.to_thread(self._exposition)
-                self._read_at = asyncio.get_running_loop().time()
+            if now_at - self._made_at >= KEPT_S:
+                self._body = await self._make()
+                self._made_at = asyncio.get_running_loop().time()
             return self._body
 
 
-class Servers:
-    """Both listeners; `ready()` gives the verdict and the body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Where the three listen; what was asked for as port 0 has its real one."""
 
-    def __init__(self, *, exposition: Callable[[], bytes], ready: Callable[[], tuple[bool, dict[str, Any]]]) -> None:
-        self._scrapes = Scrapes(exposition)
+    metrics_port: int
+    health_port: int
+    status_address: Address
+
+
+class Servers:
+    """The three listeners. `exposition()` reads the metrics directory, in a thread; `ready()` gives the verdict and the
+    body; `status()` the document."""
+
+    def __init__(
+        self,
+        *,
+        exposition: Callable[[], bytes],
+        ready: Callable[[], tuple[bool, dict[str, Any]]],
+        status: Callable[[], bytes],
+    ) -> None:
+        self._scrape = Kept(lambda: asyncio.to_thread(exposition))
         self._ready = ready
+        self._status = status
+        self._document = Kept(self._documented)
         self._runners: list[web.AppRunner] = []
 
-    async def start(self, *, metrics_port: int, health_port: int, host: str = "0.0.0.0") -> tuple[int, int]:  # noqa: S104 - a pod's probes and scrapes come from outside
-        """Listen; returns the two ports (an asked-for 0 is any free one)."""
-        metrics = await self._listen(host, metrics_port, {"/metrics": self._metrics})
-        health = await self._listen(host, health_port, {"/healthz": self._healthz, "/readyz": self._readyz})
-        return metrics, health
+    async def start(
+        self, *, metrics_port: int, health_port: int, status_address: Address, host: str = EVERYWHERE
+    ) -> Listening:
+        """Raises SettingsError with each that cannot be listened on, under its setting's name."""
+        wanted: list[tuple[str, Address, Mapping[str, Route]]] = [
+            ("METRICS_PORT", Address(host, metrics_port), {"/metrics": self._metrics}),
+            ("HEALTH_PORT", Address(host, health_port), {"/healthz": self._healthz, "/readyz": self._readyz}),
+            ("KHOOK_STATUS_ADDRESS", status_address, {"/status.json": self._status_json}),
+        ]
+        bound, problems = [], []
+        for name, address, routes in wanted:
+            try:
+                bound.append(await self._listen(address, routes))
+            except OSError as error:
+                problems.append(f"{name}: cannot listen on {address}: {_why(error)}; choose another, or 0 for any free")
+        if problems:
+            raise SettingsError(problems)
+        metrics, health, status = bound
+        return Listening(metrics_port=metrics, health_port=health, status_address=Address(status_address.host, status))
 
     async def close(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
         self._runners.clear()
 
-    async def _listen(
-        self, host: str, port: int, routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
-    ) -> int:
+    async def _listen(self, address: Address, routes: Mapping[str, Route]) -> int:
+        """The port. Raises OSError."""
         app = web.Application()
         for path, handler in routes.items():
             app.router.add_get(path, handler)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, address.host, address.port).start()
         bound: int = runner.addresses[0][1]
         return bound
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=await self._scrapes.read(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await self._scrape.read(), headers={"Content-Type": METRICS_TYPE})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         # The loop that supervises is the loop that answers: an answer is the proof.
@@ -74,6 +115,17 @@ class Servers:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         ready, body = self._ready()
-        return web.Response(
-            status=200 if ready else 503, body=orjson.dumps(body), headers={"Content-Type": "application/json"}
-        )
+        return web.Response(status=200 if ready else 503, body=orjson.dumps(body), headers={"Content-Type": JSON_TYPE})
+
+    async def _status_json(self, _: web.Request) -> web.Response:
+        return web.Response(body=await self._document.read(), headers={"Content-Type": JSON_TYPE})
+
+    async def _documented(self) -> bytes:
+        return self._status()
+
+
+def _why(error: OSError) -> str:
+    """The system's words; asyncio puts the address into its own, and a resolver's numbers are negative."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error)

@@ -1,10 +1,19 @@
 """What a forked worker runs: the module that the forkserver imports ahead, and the function it is handed to.
 
 First the slot is bound to the metrics, before anything counts; settings and credentials come over the channel.
+
+The imports that nothing here uses are what httpx asks for only when it makes its first transport and its first
+connection: left to that, each worker imports them anew, for 40 ms in which nobody watches its namespaces.
 """
 
+import encodings.idna  # noqa: F401
 import random
 import socket
+
+import anyio._backends._asyncio  # noqa: F401
+import certifi  # noqa: F401
+import httpcore  # noqa: F401
+import sniffio  # noqa: F401
 
 from khook import log, metrics
 from khook.kube.transports import NetworkTransports

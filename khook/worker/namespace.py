@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from khook.core import pods as pod_rules
 from khook.core.classify import belongs_to_oom, wait_for_pod_line
 from khook.core.pods import PodFacts
-from khook.core.signal import PodLine, Signal, Source
+from khook.core.signal import PodLine, Signal
 from khook.errors import Forbidden, KubeError
 from khook.kube.backoff import BackOff
 from khook.kube.hooks import HookObject, HookRef
@@ -33,7 +33,7 @@ from khook.worker.status import StatusWriter
 from khook.worker.table import Audience, Fire, HookTable
 
 TEXT_WAIT_S: Final = 2.0
-"""A fire from pod status waits this long for the Event that tells the same in words."""
+"""A fire from pod status waits this long for an Event that tells the same in words, where there may be one."""
 REPORT_FROM_S: Final = 75.0
 """Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
 
@@ -52,6 +52,7 @@ class OwnedNamespace:
         self._hooks_changed = asyncio.Event()
         self._hooks_forbidden = False
         self._started_at = parts.clock.monotonic()
+        self._lines_told = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.Task[None]] = set()
         self._pods = PodBook(now=parts.now, stuck_pending=parts.stuck_pending, on_signals=self._pod_seen)
@@ -257,7 +258,7 @@ class OwnedNamespace:
             only=None if audience is None else audience.entries,
         )
         for fire in judged.fires:
-            hold_s = TEXT_WAIT_S if signal.source is Source.POD else 0.0
+            hold_s = TEXT_WAIT_S if signal.may_be_told_better else 0.0
             self._parts.delivery.submit(Job(table=table, key=fire.key, call_id=fire.call_id, hold_s=hold_s))
         for call_id in judged.texts:
             self._parts.delivery.text_came(call_id)
@@ -295,6 +296,12 @@ class OwnedNamespace:
             return None
         reason = next((watch.health.last_error for watch in watches if watch.health.last_error), "starting")
         return NamespaceReport(namespace=self.name, deaf_s=deaf_s, live=started, forbidden=forbidden, reason=reason)
+
+    def lines_since(self) -> int:
+        """Lines that the two watches brought since this was asked last."""
+        lines = self._pod_watch.health.lines + self._event_watch.health.lines
+        since, self._lines_told = lines - self._lines_told, lines
+        return since
 
     def _watch(self, resource: Resource[T], sink: Sink[T]) -> Watch[T]:
         parts = self._parts

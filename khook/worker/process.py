@@ -123,6 +123,7 @@ class WorkerWork:
             messages.WorkerReport(
                 not_live=tuple(report for report in found if report),
                 needs_key=self._parts is not None and self._parts.delivery.needs_key,
+                lines={name: lines for name, one in self._namespaces.items() if (lines := one.lines_since())},
             )
         )
 

@@ -91,6 +91,7 @@ class HookTable:
         self._entries: dict[EntryId, Entry] = {}
         self._templates: dict[EntryId, Template] = {}
         self._rows: dict[RowKey, Row] = {}
+        self._rendered = status_rules.RenderedRows()
         self._legacy: tuple[Row, ...] = ()
         self._generation = 0
         self._ready: dict[str, Any] | None = None
@@ -394,7 +395,8 @@ class HookTable:
             now=now,
         )
         rows = [*self._legacy, *self._rows.values()]
-        return status_rules.render(rows, with_condition(held, self._ready), last_updated=now)
+        conditions = with_condition(held, self._ready)
+        return status_rules.render(rows, conditions, last_updated=now, rendered=self._rendered)
 
     def _problems(self) -> dict[Problem, list[str]]:
         problems: dict[Problem, list[str]] = {}

@@ -63,6 +63,17 @@ def test_an_events_text_is_told_at_once() -> None:
     play(story)
 
 
+def test_an_oom_kill_is_told_at_once_for_no_event_will_say_it_better() -> None:
+    async def story(world: World) -> None:
+        web = await with_both_entries(world)
+        happened = world.now()
+        await world.cluster.pod_status(web, oom_killed(world))
+        (run,) = await world.called(1)
+        assert (run.time - happened).total_seconds() < 0.5
+
+    play(story)
+
+
 def test_an_oom_kill_told_by_the_pod_first_calls_the_oom_kill_agent_alone() -> None:
     async def story(world: World) -> None:
         web = await with_both_entries(world)

@@ -1,6 +1,7 @@
 """A service behind a real loopback socket: faults arrive as broken connections, and closing is quick and clean."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -27,6 +28,8 @@ class Scripted:
                 return Response(status=200, body=self._lines(cut=True))
             case "/forever":
                 return Response(status=200, body=self._lines(cut=False))
+            case "/flood":
+                return Response(status=200, body=self._flood())
         echo = f"{request.method} {request.path} {dict(request.query)} {request.headers['x-a']} {request.body.decode()}"
         return Response(status=201, headers={"x-b": "c"}, body=echo.encode())
 
@@ -35,6 +38,13 @@ class Scripted:
         if cut:
             raise HangUp
         await asyncio.Event().wait()
+
+    async def _flood(self) -> AsyncIterator[bytes]:
+        """A line every few turns of the loop, so that one falls between a connection's end and the news of it."""
+        for turns in itertools.cycle(range(1, 8)):
+            yield b"one\n"
+            for _ in range(turns):
+                await asyncio.sleep(0)
 
 
 def over_a_socket(test: Callable[[Served, httpx.AsyncClient], Awaitable[None]]) -> None:
@@ -90,6 +100,16 @@ def test_closing_ends_open_streams_cleanly_and_then_nobody_listens() -> None:
             await client.get("/forever")
 
     over_a_socket(test)
+
+
+def test_a_client_that_goes_in_mid_stream_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(served: Served, client: httpx.AsyncClient) -> None:
+        for _ in range(30):
+            async with client.stream("GET", "/flood") as answer:
+                assert await anext(answer.aiter_lines()) == "one"
+
+    over_a_socket(test)
+    assert caplog.records == []
 
 
 def test_a_silent_watch_is_forgotten_when_its_client_goes() -> None:

@@ -32,12 +32,15 @@ class KhookProcess:
             "KHOOK_WORKERS": "2",
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",
+            "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
             "LOG_LEVEL": "debug",
             "LEADER_ELECTION": "false",
         } | dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._ports: dict[str, int] = {}
+        self.status_address = ""
+        """Where `/status.json` is, once it has started."""
 
     @property
     def log_file(self) -> Path:
@@ -125,6 +128,7 @@ class KhookProcess:
                 started = [line for line in self.log() if line["event"] == "khook started"]
                 if started:
                     self._ports = {name: started[0][name] for name in ("metrics_port", "health_port")}
+                    self.status_address = started[0]["status_address"]
                     return
                 assert self._process is not None
                 if self._process.poll() is not None:

@@ -20,6 +20,8 @@ Rewrite = Callable[[Query], Query]
 
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 """Each connection's own (RFC 9110 7.6.1); lengths are written anew."""
+CLOSING_TURNS: Final = 3
+"""An aborted TLS connection gives its socket back in one of the loop's next turns."""
 _CANCELLED_WITHIN_S: Final = 5.0
 
 
@@ -83,6 +85,9 @@ class Proxy:
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()
+            await connector.close(abort_ssl=True)  # a goodbye over TLS would take longer than the loop lives
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
     async def _pass(self, incoming: web.BaseRequest) -> web.StreamResponse:
         query = dict(incoming.query)

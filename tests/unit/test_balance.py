@@ -289,3 +289,4 @@ def test_without_slots_or_keys_there_is_nothing_to_decide() -> None:
 def test_a_weight_that_is_none_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="'b' must be finite and above 0"):
         checked({"a": 1.0, "b": weight})
+    assert checked({"a": 1.0}) == {"a": 1.0}

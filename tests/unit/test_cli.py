@@ -43,12 +43,14 @@ def test_the_first_signal_asks_to_stop_and_the_second_exits_at_once() -> None:
 def test_help_teaches_every_command() -> None:
     done = khook("--help")
     assert done.returncode == 0
-    assert {"run", "demo", "version"} <= set(done.stdout.split())
+    assert {"run", "demo", "shards", "version"} <= set(done.stdout.split())
     assert "khook demo" in done.stdout
     assert "78 bad settings" in done.stdout
 
 
-@pytest.mark.parametrize(("command", "taught"), [("run", "KAGENT_API_KEY"), ("demo", "--keep")])
+@pytest.mark.parametrize(
+    ("command", "taught"), [("run", "KAGENT_API_KEY"), ("demo", "--keep"), ("shards", "--workers")]
+)
 def test_each_command_explains_itself(command: str, taught: str) -> None:
     done = khook(command, "--help")
     assert done.returncode == 0

@@ -129,7 +129,7 @@ def test_a_khook_that_ends_badly_fails_the_demo_though_every_call_was_made(
 # --- what the log tells -----------------------------------------------------------------------------------------
 
 LINES = [
-    b'{"event": "khook started", "metrics_port": 4001, "health_port": 4002}\n',
+    b'{"event": "khook started", "metrics_port": 4001, "health_port": 4002, "status_address": "127.0.0.1:4003"}\n',
     b'{"event": "worker was welcomed", "slot": "w0", "pid": 10}\n',
     b'{"event": "worker was welcomed", "slot": "w1", "pid": 11}\n',
     b'{"event": "namespace started", "slot": "w0", "namespace": "shop", "epoch": 1}\n',
@@ -145,7 +145,8 @@ def test_the_log_tells_ports_workers_and_owners() -> None:
     told = Told()
     for line in LINES:
         told.read(line)
-    assert (told.metrics_port, told.health_port, told.pids) == (4001, 4002, {"w0": 10, "w1": 11})
+    assert (told.metrics_port, told.health_port, told.status_address) == (4001, 4002, "127.0.0.1:4003")
+    assert told.pids == {"w0": 10, "w1": 11}
     assert (told.namespaces("w1"), told.busiest()) == (["payments", "search"], "w1")
     told.read(b'{"event": "worker was welcomed", "slot": "w1", "pid": 12}')
     assert (told.pids["w1"], told.lives) == (12, {"w0": 1, "w1": 2})

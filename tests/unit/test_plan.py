@@ -206,7 +206,8 @@ class PlanMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_is_the_models(self) -> None:
-        assert dict(self.plan.holds()) == self.holds
+        assert dict(self.plan.holds()) == self.holds == {key: self.plan.holder(key) for key in self.holds}
+        assert self.plan.homes() == self.homes
         revokes = {key: hold.revoked_at for key, hold in self.holds.items() if hold.revoked_at is not None}
         assert (self.plan.leads, self.plan.revoking) == (self.leads, len(revokes))
         assert self.plan.oldest_revoke_at() == min(revokes.values(), default=None)
@@ -252,3 +253,43 @@ def test_a_plan_leads_once_and_its_epochs_begin_above_none() -> None:
     for again in (7, 8, 1):
         with pytest.raises(ValueError, match="next epoch is 7"):
             plan.lead(again)
+
+
+def test_who_owes_an_acknowledgement_longest_is_overdue_first_and_a_stall_of_the_pool_is_forgiven() -> None:
+    plan = Plan()
+    plan.lead(1)
+    plan.want({"a": "w0", "b": "w1", "c": "w0"})
+    plan.ready("w0")
+    plan.ready("w1")
+    plan.steps(0.0)
+    plan.want({"a": "w0", "c": "w0"})
+    plan.steps(10.0)
+    plan.want({})
+    plan.steps(12.0)
+    assert (plan.oldest_revoke_at(), plan.revoking) == (10.0, 3)
+    assert plan.overdue(14.9, REVOKE_TIMEOUT_S) == []
+    assert plan.overdue(15.0, REVOKE_TIMEOUT_S) == ["w1"]
+    assert plan.overdue(17.0, REVOKE_TIMEOUT_S) == ["w1", "w0"]
+    plan.postpone(3.0)
+    assert plan.overdue(17.0, REVOKE_TIMEOUT_S) == []
+    assert plan.overdue(18.0, REVOKE_TIMEOUT_S) == ["w1"]
+
+
+def test_a_problem_is_kept_until_the_key_runs_and_words_from_another_grant_say_nothing() -> None:
+    plan = Plan()
+    plan.lead(5)
+    plan.want({"a": "w0"})
+    plan.ready("w0")
+    plan.steps(0.0)
+    assert not plan.failed("w0", "a", 4, "an earlier grant's")
+    assert not plan.failed("w1", "a", 5, "another slot's")
+    assert plan.failed("w0", "a", 5, "no such key today")
+    assert plan.holder("a") == Hold(slot="w0", epoch=5, problem="no such key today")
+    assert not plan.started("w0", "a", 6)
+    assert plan.started("w0", "a", 5)
+    assert plan.holder("a") == Hold(slot="w0", epoch=5, started=True)
+    assert not plan.stopped("w0", "a", 5)
+    plan.want({})
+    plan.steps(1.0)
+    assert plan.stopped("w0", "a", 5)
+    assert plan.holder("a") is None

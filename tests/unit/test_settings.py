@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from khook.api import duration
 from khook.errors import EXIT_SETTINGS, SettingsError
-from khook.settings import ALIASES, NAMES, Settings, load
+from khook.settings import ALIASES, NAMES, Settings, load, one
 from khook.sizing import Because, WorkerCount, auto_workers
 
 KEY = {"KAGENT_API_KEY": "k-secret-1"}
@@ -37,6 +37,7 @@ def test_defaults_are_what_works_today() -> None:
     assert settings.kagent_api_key is not None
     assert settings.kagent_api_key.get_secret_value() == "k-secret-1"
     assert (settings.metrics_port, settings.health_port) == (8080, 8081)
+    assert str(settings.status_address) == "127.0.0.1:8082"
     assert (settings.log_level, settings.log_format) == ("info", "json")
     assert settings.leader_election is True
     assert (settings.kagent_protocol, settings.watch_scope, settings.watch_namespaces) == ("auto", "namespace", ())
@@ -87,8 +88,6 @@ def test_every_problem_is_reported_at_once_one_line_each() -> None:
         ("KHOOK_WATCH_SCOPE", "auto", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_WATCH_SCOPE", "cluster", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_CALLS_PER_HOOK_HOUR", "300", "set KHOOK_CALLS_PER_HOOK_HOUR=0"),
-        ("KHOOK_STATUS_ADDRESS", "127.0.0.1:8082", "leave KHOOK_STATUS_ADDRESS empty"),
-        ("KHOOK_MAX_LOAD_FACTOR", "1.5", "set KHOOK_MAX_LOAD_FACTOR=1.25"),
     ],
 )
 def test_a_value_whose_feature_is_missing_is_refused_with_the_way_out(name: str, value: str, way_out: str) -> None:
@@ -159,6 +158,14 @@ def test_the_empty_string_counts_as_unset(name: str) -> None:
         ("LEADER_ELECTION", "maybe"),
         ("KHOOK_CALLS_PER_AGENT", "65"),
         ("HEALTH_PORT", "8080"),
+        ("KHOOK_STATUS_ADDRESS", "8082"),
+        ("KHOOK_STATUS_ADDRESS", "127.0.0.1:8080"),
+        ("KHOOK_STATUS_ADDRESS", "[::1]:8081"),
+        ("KHOOK_STATUS_ADDRESS", "127.0.0.1:99999"),
+        ("KHOOK_MAX_LOAD_FACTOR", "1.04"),
+        ("KHOOK_MAX_LOAD_FACTOR", "10.5"),
+        ("KHOOK_MAX_LOAD_FACTOR", "nan"),
+        ("KHOOK_MAX_LOAD_FACTOR", "1e1"),
         ("LOG_FORMAT", "xml"),
         ("KAGENT_PROTOCOL", "grpc"),
         ("KHOOK_REDELIVER_FOR", "25h"),
@@ -173,6 +180,30 @@ def test_a_value_out_of_bounds_is_refused_under_its_name(name: str, value: str) 
 def test_ports_may_both_be_any_free_one() -> None:
     settings = load(KEY | {"METRICS_PORT": "0", "HEALTH_PORT": "0"}, read=no_files)
     assert (settings.metrics_port, settings.health_port) == (0, 0)
+
+
+@pytest.mark.parametrize(("text", "factor"), [("1.05", 1.05), ("1.25", 1.25), ("2", 2.0), ("10", 10.0)])
+def test_how_uneven_the_workers_may_be_is_the_users_choice(text: str, factor: float) -> None:
+    assert load({"KHOOK_MAX_LOAD_FACTOR": text}, read=no_files).max_load_factor == factor
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "0.0.0.0:9000", "[::1]:8082"])
+def test_where_the_status_is_served_is_the_users_choice(text: str) -> None:
+    assert str(load({"KHOOK_STATUS_ADDRESS": text}, read=no_files).status_address) == text
+
+
+def test_a_port_that_another_setting_has_is_refused_also_where_it_is_the_default() -> None:
+    assert problems(METRICS_PORT="8082") == ["KHOOK_STATUS_ADDRESS: 8082 is METRICS_PORT too: choose another port"]
+
+
+def test_one_setting_can_be_asked_for_alone() -> None:
+    environ = {"KHOOK_VIRTUAL_NODES": "64", "LOG_LEVEL": "loud", "KHOOK_MAX_LOAD_FACTOR": " "}
+    assert one("KHOOK_VIRTUAL_NODES", environ) == 64
+    assert one("KHOOK_MAX_LOAD_FACTOR", environ) == 1.25
+    assert str(one("KHOOK_STATUS_ADDRESS", environ)) == "127.0.0.1:8082"
+    with pytest.raises(SettingsError) as caught:
+        one("LOG_LEVEL", environ)
+    assert caught.value.problems == ["LOG_LEVEL: 'loud' is not allowed: choose debug, info, warn or error"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from khook.core.condition import (
 from khook.core.incident import Call, CallId, CallReason, CallState, EntryId, Facts, LastSignal, Row, RowStatus
 from khook.core.rowjson import render_row, row_bytes
 from khook.core.signal import EventType, PodUid
-from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, call_state, changed, render, restore
+from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, RenderedRows, call_state, changed, render, restore
 
 # Rows of any kind.
 
@@ -243,6 +243,37 @@ def test_too_many_bytes_cost_the_oldest_answers_first() -> None:
 def test_when_every_answer_is_gone_the_rows_stay() -> None:
     rows = [a_row(a_call(CallState.CALLING, error="x" * 2048)) for _ in range(300)]
     assert len(render(rows, [], last_updated=START)["activeEvents"]) == 300
+
+
+@given(st.lists(rows_of_ours, min_size=1, max_size=4), st.lists(st.sets(st.integers(0, 7)), max_size=6))
+def test_what_was_rendered_before_changes_nothing_in_what_is_rendered_now(
+    some: list[Row], writes: list[set[int]]
+) -> None:
+    rows = [*some, *(replace(row, count=row.count // 2 + 1) for row in some)]
+    rendered = RenderedRows()
+    for chosen in writes:
+        now = [row for number, row in enumerate(rows) if number in chosen]
+        assert render(now, [], last_updated=START, rendered=rendered) == render(now, [], last_updated=START)
+
+
+def test_a_row_that_stays_is_rendered_once() -> None:
+    stays, before, after = a_row(None), a_row(None, count=2), a_row(None, count=3)
+    rendered = RenderedRows()
+    first, second = (
+        render([stays, moving], [], last_updated=START, rendered=rendered)["activeEvents"] for moving in (before, after)
+    )
+    assert first[0] is second[0]
+    assert (first[1]["count"], second[1]["count"]) == (2, 3)
+
+
+def test_an_answer_that_was_left_out_for_want_of_room_is_back_when_there_is_room() -> None:
+    done = a_call(CallState.COMPLETED, accepted_time=START, ended_time=START, result="x" * 1024)
+    rows = [a_row(done, facts=None) for _ in range(450)]
+    rendered = RenderedRows()
+    shown = render(rows, [], last_updated=START, rendered=rendered)["activeEvents"]
+    assert not all("result" in event["call"] for event in shown)
+    shown = render(rows[:10], [], last_updated=START, rendered=rendered)["activeEvents"]
+    assert all("result" in event["call"] for event in shown)
 
 
 def test_a_status_has_changed_when_more_than_its_time_has() -> None:
