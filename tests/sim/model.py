@@ -194,7 +194,9 @@ def _due(history: History, told: Told, life: EntryLife, *, fair: bool) -> Due | 
 
 
 def _could_be_known(told: Told, life: EntryLife, *, since_s: float, by_s: float) -> bool:
-    if told.until_s is None or (told.is_event and not life.label):
+    # An Event speaks for itself; but its pod's labels, and what its container died of, only its pod tells.
+    needs_pod = bool(life.label) or life.event_type == "oom-kill"
+    if told.until_s is None or (told.is_event and not needs_pod):
         return True
     disturbed = by_s > since_s + PROMPTLY_S
     return told.until_s >= (by_s if disturbed else since_s + SEEN_FOR_S)
