@@ -44,6 +44,9 @@ TYPE_OF: Final = {
     Trouble.PROBE: "probe-failed",
 }
 
+_DEAF: Final = frozenset({Harm.WATCHES_REFUSED, Harm.API_AWAY, Harm.CUT_OFF})
+"""Of these a pod that is thought to be Pending may well be gone, or on its way."""
+
 _SOONER: Final = {Trouble.QUIET: Trouble.UNSCHEDULABLE}
 
 AGENT_FAULTS: Final = (
@@ -91,7 +94,7 @@ ONE_REPLICA: Final = (
     (Harm.WATCHES_ENDED, 1, 0.0),
     (Harm.WATCHES_CUT, 1, 0.0),
     (Harm.COMPACTED, 3, 0.0),
-    (Harm.WATCHES_REFUSED, 2, 100.0),
+    (Harm.WATCHES_REFUSED, 3, 100.0),
     (Harm.HOOKS_TOUCHED, 2, 0.0),
 )
 """(harm, weight, how long it lasts at most)"""
@@ -115,6 +118,8 @@ class _Drawing:
     def __init__(self, chance: random.Random, seed: int) -> None:
         self._chance = chance
         self._seed = seed
+        self._quiet: frozenset[str] = frozenset()
+        """Pods that are Pending without a word."""
 
     def world(self, *, two_replicas: bool) -> WorldPlan:
         chance = self._chance
@@ -126,6 +131,7 @@ class _Drawing:
         if any(machine.rate != 1.0 for machine in machines):
             # How long a pod has been Pending is then anybody's guess.
             pods = tuple(replace(pod, trouble=_SOONER.get(pod.trouble, pod.trouble)) for pod in pods)
+        self._quiet = frozenset(pod.key for pod in pods if pod.trouble is Trouble.QUIET)
         tells = self._tells(pods, hooks)
         return WorldPlan(
             seed=self._seed,
@@ -137,6 +143,7 @@ class _Drawing:
             real_ticks=chance.random() < 0.02,
             frail=chance.random() < 0.25,
             latency=chance.random() < 0.3,
+            calls_per_agent=chance.choice((2, 2, 8)),
             run_s=chance.choice((1.0, 2.0, 4.0, 15.0)),
             redeliver_for_s=chance.choice((900, 900, 600, 0)),
             run_deadline_s=chance.choice((600, 300)),
@@ -242,6 +249,9 @@ class _Drawing:
         count = chance.randint(4, MOST_TELLS_A_POD)
         while len(tells) < count and at_s <= LAST_TELL_S:
             tells.append(Tell(at_s=round(at_s, 3), pod=pod.key, how=self._how(pod, tells)))
+            if pod.trouble is Trouble.QUIET and tells[-1].how is How.STATUS and chance.random() < 0.6:
+                at_s += chance.uniform(5.0, 58.0)  # well again just before anybody would call it stuck
+                continue
             cooldown_s = chance.choice(cooldowns)
             at_s += chance.choice(
                 (
@@ -267,7 +277,7 @@ class _Drawing:
             case Trouble.UNSCHEDULABLE | Trouble.IMAGE:
                 choices = (How.STATUS, How.EVENT, How.EVENT, How.WELL, How.GONE)
             case _:
-                choices = (How.WELL, How.STATUS, How.GONE)
+                choices = (How.WELL, How.WELL, How.GONE) if before[-1].how is How.STATUS else (How.STATUS,)
         return self._chance.choice(choices)
 
     # Faults.
@@ -283,12 +293,16 @@ class _Drawing:
 
     def _fault(self, tells: tuple[Tell, ...], table: tuple[tuple[Harm, int, float], ...], *, speaks: str) -> Fault:
         chance = self._chance
+        quiet = tuple(tell.at_s for tell in tells if tell.pod in self._quiet and tell.how is How.STATUS)
         harm, longest_s = self._weighted(table)
         at_s = chance.uniform(10.0, LAST_FAULT_S)
         if chance.random() < 0.6:
             near = chance.choice(tells).at_s + chance.choice((chance.uniform(-3.0, 3.0), chance.expovariate(0.3)))
             at_s = min(max(near, 10.0), LAST_FAULT_S)
         seconds = round(longest_s * chance.random() ** 1.5, 3)
+        if harm in _DEAF and quiet and chance.random() < 0.5:
+            at_s = min(chance.choice(quiet) + chance.uniform(1.0, 30.0), LAST_FAULT_S)
+            seconds = round(chance.uniform(0.5, 1.0) * longest_s, 3)
         agent, kind, number = "", "", 1
         match harm:
             case Harm.AGENT:

@@ -78,8 +78,8 @@ MUTANTS: Final = (
         name="go on watching after a 410",
         promise="P1, P7",
         file="khook/kube/watch.py",
-        old="        self._wanted_list = Relist.GONE\n        if self._clock",
-        new="        self._listed_at = self._clock.monotonic()\n        if self._clock",
+        old="                await self._compacted(error)\n",
+        new="                self._wanted_list = None\n                await self._fail(WatchEnd.GONE, str(error))\n",
     ),
     Mutant(
         name="mute after a failure for as long as after a call",
@@ -181,13 +181,6 @@ MUTANTS: Final = (
         file="khook/worker/namespace.py",
         old="        if self._pod_watch.health.opened:\n            # While",
         new="        if self.name:\n            # While",
-    ),
-    Mutant(
-        name="forget the newest signal for an old state",
-        promise="P2",
-        file="khook/core/rows.py",
-        old="and signal.raw_time < last.raw_time <= row.last_seen:",
-        new="and row.last_seen < signal.raw_time < last.raw_time:",
     ),
     Mutant(
         name="let a hung agent hold up the others",

@@ -164,6 +164,7 @@ class WorldPlan:
     """Few deaths break a slot: its namespaces go to the others, and come back."""
     latency: bool
     """Requests take some milliseconds, so that things happen in between."""
+    calls_per_agent: int
     run_s: float
     """How long an agent's run takes."""
     redeliver_for_s: int

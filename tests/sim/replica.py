@@ -308,6 +308,7 @@ class _Settings:
             "KAGENT_API_KEY": KEY,
             "KAGENT_PROTOCOL": "execute" if plan.speaks == "execute" else "auto",
             "KHOOK_WORKERS": str(plan.workers),
+            "KHOOK_CALLS_PER_AGENT": str(plan.calls_per_agent),
             "LEADER_ELECTION": "true" if plan.election else "false",
             "POD_NAMESPACE": HOME,
             "KHOOK_REDELIVER_FOR": f"{plan.redeliver_for_s}s",

@@ -40,6 +40,7 @@ def plan(**fields: Any) -> WorldPlan:
         "real_ticks": False,
         "frail": False,
         "latency": False,
+        "calls_per_agent": 8,
         "run_s": 2.0,
         "redeliver_for_s": 900,
         "run_deadline_s": 600,
