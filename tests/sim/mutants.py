@@ -17,6 +17,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent.parent
 COPIED: Final = ("khook", "shards", "tests/sim", "tests/support")
 WORLDS_MOST: Final = 500
+TRIED_FOR_S: Final = 3600.0
+"""A mutant that hangs ends the run: no world can tell of a loop that waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +210,7 @@ def tried(mutant: Mutant, *, worlds: int = WORLDS_MOST, first_seed: int = 0) -> 
             capture_output=True,
             text=True,
             check=False,
+            timeout=TRIED_FOR_S,
         )
         if ran.returncode not in (0, 1):
             raise RuntimeError(f"{mutant.name}: {ran.stderr[-2000:]}")
