@@ -185,11 +185,11 @@ MUTANTS: Final = (
         new="        if self.name:\n            # While",
     ),
     Mutant(
-        name="let a hung agent hold up the others",
+        name="call one agent at a time",
         promise="P4",
-        file="khook/worker/attempts.py",
-        old="        ticket = await self._turnstile.enter(job, agent=agent)\n",
-        new='        ticket = await self._turnstile.enter(job, agent="any")\n',
+        file="khook/worker/delivery.py",
+        old="            turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),\n",
+        new="            turnstile=Turnstile(per_worker=1, per_agent=1),\n",
     ),
 )
 
