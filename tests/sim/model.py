@@ -12,8 +12,10 @@ from typing import Final
 from sim.history import Disturbance, EntryLife, History, IncidentKey, RowFact, RunFact, Told
 from sim.plan import Trouble
 
-PROMPTLY_S: Final = 23.0
-"""From evidence to an agent while all is well: held for its pod's line (2 s), for its text (2 s), a tick (15 s)."""
+PROMPTLY_S: Final = 8.0
+"""From evidence to an agent while all is well: held for its pod's line (2 s), for its text (2 s), some milliseconds."""
+LOOKED_FOR_S: Final = 15.0
+"""What nobody says, that a pod is stuck, is found by a tick; so often does a world tick."""
 SEEN_FOR_S: Final = 21.0
 """A state that lasted this long was seen by whoever looked: every tick and hold is shorter."""
 MAX_SIGNAL_AGE_S: Final = 900.0
@@ -103,16 +105,16 @@ def lives(history: History) -> dict[tuple[str, str, str], EntryLife]:
 # When something is due.
 
 
-def deadline_s(at_s: float, disturbances: Iterable[Disturbance]) -> float:
+def deadline_s(at_s: float, disturbances: Iterable[Disturbance], *, promptly_s: float = PROMPTLY_S) -> float:
     """When evidence of `at_s` must have been acted on, given what went wrong meanwhile."""
-    by_s = at_s + PROMPTLY_S
+    by_s = at_s + promptly_s
     ordered = sorted(disturbances, key=lambda one: one.from_s)
     moved = True
     while moved:
         moved = False
         for one in ordered:
-            if one.from_s <= by_s and one.felt_until_s >= at_s and by_s < one.felt_until_s + PROMPTLY_S:
-                by_s, moved = one.felt_until_s + PROMPTLY_S, True
+            if one.from_s <= by_s and one.felt_until_s >= at_s and by_s < one.felt_until_s + promptly_s:
+                by_s, moved = one.felt_until_s + promptly_s, True
     return by_s
 
 
@@ -179,7 +181,8 @@ def _of_hook(history: History, told: Told, entries: list[EntryLife], *, fair: bo
 def _due(history: History, told: Told, life: EntryLife, *, fair: bool) -> Due | None:
     since_s = max(told.at_s, life.from_s)
     concerned = concerns(life.agent if fair else None)
-    by_s = deadline_s(since_s, filter(concerned, history.disturbances))
+    promptly_s = PROMPTLY_S + (LOOKED_FOR_S if told.trouble is Trouble.QUIET else 0.0)
+    by_s = deadline_s(since_s, filter(concerned, history.disturbances), promptly_s=promptly_s)
     if life.until_s < by_s + SLACK_S or by_s > history.end_s:
         return None
     if life.from_s > told.at_s and by_s - told.at_s > MAX_SIGNAL_AGE_S - 60.0:
@@ -198,7 +201,7 @@ def _could_be_known(told: Told, life: EntryLife, *, since_s: float, by_s: float)
     needs_pod = bool(life.label) or life.event_type == "oom-kill"
     if told.until_s is None or (told.is_event and not needs_pod):
         return True
-    disturbed = by_s > since_s + PROMPTLY_S
+    disturbed = by_s > since_s + PROMPTLY_S + LOOKED_FOR_S
     return told.until_s >= (by_s if disturbed else since_s + SEEN_FOR_S)
 
 
