@@ -36,7 +36,7 @@ def main() -> int:
     if asked.worlds:
         result |= _worlds(asked)
     if asked.mutants and not result["failed"]:
-        result |= _mutants(asked.jobs)
+        result |= _mutants(asked.jobs, short=asked.short)
     if asked.json == "-":
         print(json.dumps(result))
     elif asked.json:
@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--stop-at-first", action="store_true", help="failure, and leave the corpus out")
     parser.add_argument("--mutants", action="store_true", help="and all mutants, when the worlds are green")
+    parser.add_argument("--short", action="store_true", help="try each mutant first in a world that is known to see it")
     parser.add_argument("--json", default="", help="a file for the result, - for the last line of the output")
     parser.add_argument("--seed", type=int, help="this world again, with its violations")
     parser.add_argument("--trace", action="store_true", help="and with what khook logged")
@@ -91,10 +92,10 @@ def _worlds(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _mutants(jobs: int) -> dict[str, Any]:
+def _mutants(jobs: int, *, short: bool) -> dict[str, Any]:
     fates: list[Fate] = []
     with ThreadPoolExecutor(jobs) as pool:
-        for fate in pool.map(tried, MUTANTS):
+        for fate in pool.map(lambda mutant: tried(mutant, short=short), MUTANTS):
             fates.append(fate)
             how = f"caught by {fate.by} in world {fate.caught_after}" if fate.caught_after else "LIVES"
             print(f"  mutant {len(fates):2} of {len(MUTANTS)}: {fate.name}: {how}", file=sys.stderr)

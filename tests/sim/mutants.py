@@ -28,6 +28,8 @@ class Mutant:
     file: str
     old: str
     new: str
+    first_seed: int = 0
+    """A world that is known to tell it from khook: the short way begins there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ MUTANTS: Final = (
         old="        try:\n            await self._work.stop(key, held.epoch)\n",
         new="        self._send(wire.Stopped(key=key, epoch=held.epoch))\n"
         "        try:\n            await self._work.stop(key, held.epoch)\n",
+        first_seed=23,
     ),
     Mutant(
         name="send without waiting for the claim",
@@ -61,6 +64,7 @@ MUTANTS: Final = (
         file="khook/worker/attempts.py",
         old="        if job.doubtful:\n            found = await self._reconcile(job, protocol)\n",
         new="        if job.doubtful and job.claimed:\n            found = await self._reconcile(job, protocol)\n",
+        first_seed=4,
     ),
     Mutant(
         name="believe at once that nothing was sent",
@@ -68,6 +72,7 @@ MUTANTS: Final = (
         file="khook/worker/attempts.py",
         old="if found is not Finding.NO_TRACE or left_s <= 0:",
         new="if found is not Finding.NO_TRACE or left_s <= 60:",
+        first_seed=52,
     ),
     Mutant(
         name="start every leader's epochs at 1",
@@ -75,6 +80,7 @@ MUTANTS: Final = (
         file="khook/supervisor/process.py",
         old="self._pool.lead(self._leadership.epoch * FIRST_EPOCHS)",
         new="self._pool.lead(FIRST_EPOCHS)",
+        first_seed=1,
     ),
     Mutant(
         name="go on watching after a 410",
@@ -82,6 +88,7 @@ MUTANTS: Final = (
         file="khook/kube/watch.py",
         old="                await self._compacted(error)\n",
         new="                self._wanted_list = None\n                await self._fail(WatchEnd.GONE, str(error))\n",
+        first_seed=5,
     ),
     Mutant(
         name="mute after a failure for as long as after a call",
@@ -89,6 +96,7 @@ MUTANTS: Final = (
         file="khook/core/verdict.py",
         old="now < _failed_time(call) + rules.retry_gap, Verdict.FIRE",
         new="now < _failed_time(call) + cooldown, Verdict.FIRE",
+        first_seed=11,
     ),
     Mutant(
         name="keep a dead worker's keys",
@@ -105,6 +113,7 @@ MUTANTS: Final = (
         file="shards/permission.py",
         old="        return self._clock.monotonic() < self.until_at\n",
         new="        return True\n",
+        first_seed=3,
     ),
     Mutant(
         name="take a Lease that somebody holds",
@@ -112,6 +121,7 @@ MUTANTS: Final = (
         file="khook/supervisor/leader.py",
         old="if self._observed.standing(self._clock.monotonic()) is Standing.HELD:",
         new="if self._observed.standing(self._clock.monotonic() + 55.0) is Standing.HELD:",
+        first_seed=43,
     ),
     Mutant(
         name="start with an empty table",
@@ -119,6 +129,7 @@ MUTANTS: Final = (
         file="khook/worker/namespace.py",
         old='table.restore(hook.get("status") or {})',
         new="table.restore({})",
+        first_seed=3,
     ),
     Mutant(
         name="take what was judged for news",
@@ -127,6 +138,7 @@ MUTANTS: Final = (
         old="    last = row.last_signal\n    if signal.pod_uid != last.pod_uid:\n",
         new="    last = row.last_signal\n    if signal.listed or signal.pod_uid != last.pod_uid:\n"
         "        return False\n    if signal.pod_uid != last.pod_uid:\n",
+        first_seed=3,
     ),
     Mutant(
         name="forget parked calls",
@@ -134,6 +146,7 @@ MUTANTS: Final = (
         file="khook/worker/lot.py",
         old="        for agent in self._parking.agents:\n            self._let_go(agent, now_at)\n",
         new="",
+        first_seed=8,
     ),
     Mutant(
         name="look at nothing again for a new entry",
@@ -141,6 +154,7 @@ MUTANTS: Final = (
         file="khook/worker/namespace.py",
         old="                self._looks.want(audience)\n",
         new="                pass\n",
+        first_seed=10,
     ),
     Mutant(
         name="count a window from its claim",
@@ -148,6 +162,7 @@ MUTANTS: Final = (
         file="khook/core/verdict.py",
         old="return (call.accepted_time or call.claimed_time) + cooldown if _was_accepted(call) else call.claimed_time",
         new="return call.claimed_time + cooldown if _was_accepted(call) else call.claimed_time",
+        first_seed=51,
     ),
     Mutant(
         name="believe our own clock",
@@ -162,6 +177,7 @@ MUTANTS: Final = (
         file="khook/worker/status.py",
         old="        self._take(hook)\n        self._asked = None\n",
         new="        self._take(hook)\n        self._asked = self._source(self._held)\n",
+        first_seed=7,
     ),
     Mutant(
         name="believe a pod stuck from a line that is old",
@@ -169,6 +185,7 @@ MUTANTS: Final = (
         file="khook/core/pods.py",
         old="stuck = held.kind is PendingKind.UNEXPLAINED and listed and now >= held.since + stuck_pending",
         new="stuck = held.kind is PendingKind.UNEXPLAINED and now >= held.since + stuck_pending",
+        first_seed=15,
     ),
     Mutant(
         name="cut a pod's time to our own clock",
@@ -176,6 +193,7 @@ MUTANTS: Final = (
         file="khook/core/pending.py",
         old="    ahead = marked > now + CLOCKS_AGREE\n",
         new="    ahead = marked > now\n",
+        first_seed=214,
     ),
     Mutant(
         name="find pods stuck while nobody watches them",
@@ -183,6 +201,7 @@ MUTANTS: Final = (
         file="khook/worker/namespace.py",
         old="        if self._pod_watch.health.opened:\n            # While",
         new="        if self.name:\n            # While",
+        first_seed=5,
     ),
     Mutant(
         name="call one agent at a time",
@@ -194,8 +213,9 @@ MUTANTS: Final = (
 )
 
 
-def tried(mutant: Mutant, *, worlds: int = WORLDS_MOST, first_seed: int = 0) -> Fate:
-    """Worlds with this defect in them, until one fails."""
+def tried(mutant: Mutant, *, worlds: int = WORLDS_MOST, short: bool = False) -> Fate:
+    """Worlds with this defect in them, until one fails. `short`: beginning where one is known to."""
+    first_seed = mutant.first_seed if short else 0
     with tempfile.TemporaryDirectory(prefix="khook-mutant-") as folder:
         root = Path(folder)
         for part in COPIED:
