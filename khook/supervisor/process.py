@@ -312,7 +312,6 @@ class Supervisor:
 
     async def _keep_health(self) -> None:
         while True:
-            await asyncio.sleep(HEALTH_TICK_S)
             view, now_at = self._pool.view(), self._clock.monotonic()
             self._reports.tick(view, now_at=now_at)
             metrics.role(leads=self._leadership.leading)
@@ -320,6 +319,7 @@ class Supervisor:
                 metrics.slots(phase.value, sum(1 for slot in view.slots.values() if slot.state is phase))
             for state, count in self._health.counts(now_at).items():
                 metrics.namespaces(state, count)
+            await asyncio.sleep(HEALTH_TICK_S)
 
 
 def _to_worker(credentials: Credentials) -> bytes:
