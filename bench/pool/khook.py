@@ -15,8 +15,8 @@ from typing import Final
 
 import orjson
 
-from khook.cli.demo import environment
 from khook.cli.demo_log import LogFile, Told
+from khook.cli.demo_stage import environment
 
 STARTS_WITHIN_S: Final = 60.0
 ENDS_WITHIN_S: Final = 40.0

@@ -20,7 +20,7 @@ import orjson
 from bench.pool.khook import Khook
 from bench.pool.watches import WatchRecord
 from khook.api.crd import crd
-from khook.cli.demo import kubeconfig
+from khook.cli.demo_stage import kubeconfig
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.exchange import Request
 from khook.sandbox.http import serve
