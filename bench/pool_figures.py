@@ -21,7 +21,16 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from bench.pool import crash_loop, frozen_worker, programs, report, sigterm, supervisor_death, worker_death
+from bench.pool import (
+    crash_loop,
+    frozen_worker,
+    leader_change,
+    programs,
+    report,
+    sigterm,
+    supervisor_death,
+    worker_death,
+)
 from bench.pool.progress import Said
 from bench.pool.verdict import Row
 from bench.proc import cores
@@ -45,6 +54,7 @@ TURNS: Final = (
     (Figure("R2", "workers are killed with SIGKILL", worker_death.measure),),
     (Figure("R3", "supervisors are killed with SIGKILL", supervisor_death.measure),),
     (Figure("R6", "khook is stopped with SIGTERM under load", sigterm.measure),),
+    (Figure("leader", "leaders are stopped and killed, and a standby leads", leader_change.measure),),
     (
         Figure("R4", "workers are stopped with SIGSTOP for a minute", frozen_worker.measure),
         Figure("R11", "a worker crashes in a loop", crash_loop.measure),

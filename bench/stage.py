@@ -37,8 +37,8 @@ from bench.figures import (
 from bench.incidents import judged
 from bench.options import Options
 from bench.real import RealApiServer, find_binaries
-from khook.cli.demo import environment, kubeconfig
 from khook.cli.demo_log import LogFile
+from khook.cli.demo_stage import environment, kubeconfig
 from shards.preload import die_with_parent
 
 ANSWER_S: Final = 0.02

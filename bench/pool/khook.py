@@ -15,8 +15,8 @@ from typing import Final
 
 import orjson
 
-from khook.cli.demo import environment
 from khook.cli.demo_log import LogFile, Told
+from khook.cli.demo_stage import environment
 
 STARTS_WITHIN_S: Final = 60.0
 ENDS_WITHIN_S: Final = 40.0
@@ -35,6 +35,7 @@ class Khook:
     ) -> None:
         self.workers = workers
         self._directory = directory
+        self._name = environ.get("POD_NAME", "khook")
         self._environ = environment(
             {
                 "KUBECONFIG": str(directory / "kubeconfig"),
@@ -52,7 +53,7 @@ class Khook:
             os.environ,
         )
         self._starts = 0
-        self._log = LogFile(directory / "khook-0.log")
+        self._log = LogFile(directory / f"{self._name}-0.log")
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -77,7 +78,7 @@ class Khook:
     async def start(self) -> None:
         """Until every worker was welcomed. Raises KhookFailed."""
         self._starts += 1
-        self._log = LogFile(self._directory / f"khook-{self._starts}.log")
+        self._log = LogFile(self._directory / f"{self._name}-{self._starts}.log")
         with self._log.path.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "khook", "run"),

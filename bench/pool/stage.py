@@ -9,8 +9,9 @@ import random
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import orjson
 from bench.pool.khook import Khook
 from bench.pool.watches import WatchRecord
 from khook.api.crd import crd
-from khook.cli.demo import kubeconfig
+from khook.cli.demo_stage import kubeconfig
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.exchange import Request
 from khook.sandbox.http import serve
@@ -45,6 +46,8 @@ class Stage:
     watches: WatchRecord
     kagent: Kagent
     khook: Khook
+    replica: Callable[[str], Khook]
+    """Another khook of this name, with the same settings; whoever asks for it closes it."""
     url: str
     """Of the API server."""
     token: str
@@ -95,12 +98,18 @@ async def staged(*, workers: int, environ: Mapping[str, str] | None = None) -> A
         served_agents = await serve(KagentService(kagent, clock=clock))
         stack.push_async_callback(served_agents.close)
         (directory / "kubeconfig").write_bytes(orjson.dumps(kubeconfig(served_api.url, token)))
-        khook = Khook(
-            directory=directory, workers=workers, agents_url=served_agents.url, api_key=api_key, environ=environ or {}
-        )
+        replica = partial(Khook, directory=directory, workers=workers, agents_url=served_agents.url, api_key=api_key)
+        khook = replica(environ=environ or {})
         stack.push_async_callback(khook.close)
         stage = Stage(
-            clock=clock, api=api, watches=watches, kagent=kagent, khook=khook, url=served_api.url, token=token
+            clock=clock,
+            api=api,
+            watches=watches,
+            kagent=kagent,
+            khook=khook,
+            replica=lambda name: replica(environ={**(environ or {}), "POD_NAME": name}),
+            url=served_api.url,
+            token=token,
         )
         await stage.write(Write(verb="POST", path=CRDS, body=_crd_of_unchecked_status()))
         yield stage

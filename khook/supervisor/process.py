@@ -318,7 +318,6 @@ class Supervisor:
 
     async def _keep_health(self) -> None:
         while True:
-            await asyncio.sleep(self._ticks.health_s)
             view, now_at = self._pool.view(), self._clock.monotonic()
             self._reports.tick(view, now_at=now_at)
             metrics.role(leads=self._leadership.leading)
@@ -326,6 +325,7 @@ class Supervisor:
                 metrics.slots(phase.value, sum(1 for slot in view.slots.values() if slot.state is phase))
             for state, count in self._health.counts(now_at).items():
                 metrics.namespaces(state, count)
+            await asyncio.sleep(self._ticks.health_s)
 
 
 def _to_worker(credentials: Credentials) -> bytes:

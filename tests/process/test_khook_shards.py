@@ -21,7 +21,7 @@ from support.objects import entry, hook
 from support.real_apiserver import ADMIN_TOKEN
 
 from khook.api.crd import crd
-from khook.cli.demo import kubeconfig
+from khook.cli.demo_stage import kubeconfig
 from khook.cli.main import main
 
 NAMESPACES = ("bank", "search", "shop")

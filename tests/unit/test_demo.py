@@ -9,9 +9,9 @@ import orjson
 import pytest
 from rich.console import Console
 
-from khook.cli.demo import environment
 from khook.cli.demo_calls import Calls
 from khook.cli.demo_log import LogFile, Told, worker_pids
+from khook.cli.demo_stage import environment
 from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.exchange import Request

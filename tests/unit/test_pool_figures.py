@@ -126,4 +126,4 @@ def test_bad_options_are_told_before_anything_is_started(
 
 
 def test_every_figure_that_was_promised_has_a_name() -> None:
-    assert set(NAMES) == {"ring", "R2", "R3", "R4", "R6", "R11", "metrics"}
+    assert set(NAMES) == {"ring", "R2", "R3", "R4", "R6", "R11", "leader", "metrics"}
