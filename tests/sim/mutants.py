@@ -203,13 +203,6 @@ MUTANTS: Final = (
         new="        if self.name:\n            # While",
         first_seed=5,
     ),
-    Mutant(
-        name="call one agent at a time",
-        promise="P4",
-        file="khook/worker/delivery.py",
-        old="            turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),\n",
-        new="            turnstile=Turnstile(per_worker=1, per_agent=1),\n",
-    ),
 )
 
 
