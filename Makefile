@@ -56,7 +56,7 @@ test: install ## all tests; those of the real API server where it is at hand (ma
 test-integration: install $(if $(KUBEBUILDER_ASSETS),,envtest) ## the tests that need the real API server
 	KHOOK_REQUIRE_ENVTEST=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m envtest
 
-sim: install ## 2,000 simulated half-hours with faults, and defects that they must find (10 minutes on 2 cores)
+sim: install ## 2,000 simulated half-hours with faults, and defects that they must find (some 10 minutes on 2 cores)
 	$(SIM) --worlds $(SIM_WORLDS) --mutants --short --json $(SIM_RESULT)
 
 sim-full: install ## 20,000 of them, and each defect in the first 500

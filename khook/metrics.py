@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -148,35 +149,52 @@ _WORKER_RESTARTS: Final = Counter(
 )
 
 
+@cache
+def _child(metric: Any, *labels: str) -> Any:
+    """The sample with these labels, in their order; looked up once, which costs more than to count."""
+    return metric.labels(*labels)
+
+
+_shown: Final[dict[Any, float]] = {}
+
+
+def _set(gauge: Gauge, value: float, *labels: str) -> None:
+    """Written where it moved: most seconds move nothing."""
+    child = _child(gauge, *labels)
+    if _shown.get(child) != value:
+        _shown[child] = value
+        child.set(value)
+
+
 class _Events:
     def judged(self, event_type: str, verdict: str) -> None:
         """One signal met one entry."""
-        _EVENTS.labels(event_type=event_type, verdict=verdict).inc()
+        _child(_EVENTS, event_type, verdict).inc()
 
 
 class _Calls:
     def called(self, protocol: str, outcome: str, seconds: float) -> None:
         """One request to kagent was answered, or failed."""
-        _API_CALLS.labels(protocol=protocol, outcome=outcome).inc()
-        _API_CALL_DURATION.labels(protocol=protocol).observe(seconds)
+        _child(_API_CALLS, protocol, outcome).inc()
+        _child(_API_CALL_DURATION, protocol).observe(seconds)
 
     def failed(self, reason: str) -> None:
         """One call failed for good."""
-        _CALLS_FAILED.labels(reason=reason).inc()
+        _child(_CALLS_FAILED, reason).inc()
 
 
 class _Watches:
     def ended(self, resource: str, cause: str) -> None:
         """One watch ended."""
-        _WATCH_ENDS.labels(resource=resource, cause=cause).inc()
+        _child(_WATCH_ENDS, resource, cause).inc()
 
     def relisted(self, resource: str, cause: str) -> None:
         """One list was made again."""
-        _RELISTS.labels(resource=resource, cause=cause).inc()
+        _child(_RELISTS, resource, cause).inc()
 
     def skipped(self, resource: str, cause: str) -> None:
         """One line could not be read."""
-        _WATCH_LINES_SKIPPED.labels(resource=resource, cause=cause).inc()
+        _child(_WATCH_LINES_SKIPPED, resource, cause).inc()
 
 
 EVENTS: Final = _Events()
@@ -186,43 +204,43 @@ WATCHES: Final = _Watches()
 
 def active_events(event_type: str, count: int) -> None:
     """How many incidents of one type are firing in this process."""
-    _ACTIVE_EVENTS.labels(event_type=event_type).set(count)
+    _set(_ACTIVE_EVENTS, count, event_type)
 
 
 def watch_forbidden(resource: str, namespaces: int) -> None:
     """In how many of this process's namespaces RBAC does not allow the watch."""
-    _WATCH_FORBIDDEN.labels(resource=resource).set(namespaces)
+    _set(_WATCH_FORBIDDEN, namespaces, resource)
 
 
 def breakers(state: str, agents: int) -> None:
     """How many of this process's agents have a breaker in this state."""
-    _BREAKERS.labels(state=state).set(agents)
+    _set(_BREAKERS, agents, state)
 
 
 def parked_calls(reason: str, calls: int) -> None:
     """How many of this process's calls are parked for this reason."""
-    _PARKED_CALLS.labels(reason=reason).set(calls)
+    _set(_PARKED_CALLS, calls, reason)
 
 
 def role(*, leads: bool) -> None:
     """What this replica is."""
-    _ROLE.labels(role="leader").set(leads)
-    _ROLE.labels(role="standby").set(not leads)
+    _set(_ROLE, leads, "leader")
+    _set(_ROLE, not leads, "standby")
 
 
 def slots(state: str, count: int) -> None:
     """How many slots of this replica are in this state."""
-    _SLOTS.labels(state=state).set(count)
+    _set(_SLOTS, count, state)
 
 
 def namespaces(state: str, count: int) -> None:
     """How many namespaces that shall be owned are in this state."""
-    _NAMESPACES.labels(state=state).set(count)
+    _set(_NAMESPACES, count, state)
 
 
 def worker_restarted(slot: str) -> None:
     """The supervisor started a worker again."""
-    _WORKER_RESTARTS.labels(slot=slot).inc()
+    _child(_WORKER_RESTARTS, slot).inc()
 
 
 def prepare_directory(path: str | None) -> Path:

@@ -72,7 +72,6 @@ class WorkerWork:
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
-        self._shown: dict[tuple[Callable[[str, int], None], str], int] = {}
 
     def joins(self, member: Member) -> None:
         self._member = member
@@ -154,21 +153,16 @@ class WorkerWork:
     def _gauge_delivery(self) -> None:
         if self._parts is not None:
             for state, agents in self._parts.delivery.breakers().items():
-                self._show(metrics.breakers, state.value, agents)
+                metrics.breakers(state.value, agents)
             for reason, calls in self._parts.delivery.parked().items():
-                self._show(metrics.parked_calls, reason.value, calls)
+                metrics.parked_calls(reason.value, calls)
 
-    def _gauge(self, firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
+    @staticmethod
+    def _gauge(firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
         for event_type in EventType:
-            self._show(metrics.active_events, event_type.value, firing[event_type])
+            metrics.active_events(event_type.value, firing[event_type])
         for resource in (PODS, EVENTS):
-            self._show(metrics.watch_forbidden, resource.name, forbidden[resource.name])
-
-    def _show(self, gauge: Callable[[str, int], None], label: str, value: int) -> None:
-        """Only what moved: most seconds move nothing, and a sample costs more than to count."""
-        if self._shown.get((gauge, label)) != value:
-            self._shown[gauge, label] = value
-            gauge(label, value)
+            metrics.watch_forbidden(resource.name, forbidden[resource.name])
 
     def _make_parts(self, config: messages.WorkerConfig) -> Parts:
         seams, incidents = self._seams, config.incidents
