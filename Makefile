@@ -26,8 +26,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest crd lock \
-  clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
