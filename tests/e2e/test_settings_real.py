@@ -123,3 +123,27 @@ def test_what_cannot_be_used_is_listed_a_line_each_and_ends_with_78(environ: dic
     assert said[:1] == ["khook: these settings cannot be used:"]
     assert [line.strip()[: len(wanted)] for line, wanted in zip(said[1:], lines, strict=True)] == lines
     assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_a_namespace_for_the_lease_that_does_not_exist_is_one_line_and_78(
+    real_apiserver: RealApiServer, tmp_path: Path
+) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "KUBECONFIG": str(real_apiserver.write_kubeconfig(tmp_path / "kubeconfig")),
+        "KAGENT_API_KEY": KEY,
+        "POD_NAMESPACE": "nowhere",
+        "METRICS_PORT": "0",
+        "HEALTH_PORT": "0",
+        "KHOOK_STATUS_ADDRESS": "127.0.0.1:0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "khook", "run"], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert said[0] == "khook: these settings cannot be used:"
+    assert [line.strip() for line in said[1:]] == [
+        "POD_NAMESPACE: the namespace 'nowhere', where the Lease of the leader election is kept, does not exist; "
+        "name one that does, or run one replica with LEADER_ELECTION=false"
+    ]
+    assert done.returncode == 78
