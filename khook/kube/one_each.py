@@ -43,8 +43,10 @@ class OneEach(httpx.AsyncBaseTransport):
             self._busy.add(transport)
             response = await transport.handle_async_request(request)
         except BaseException:
-            # httpcore has closed its connection; whether it would ever give it out again is not worth knowing.
+            # Whether httpcore would ever give its connection out again is not worth knowing.
             self._left(transport)
+            if transport is not None:
+                await transport.aclose()
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = _Stream(response.stream, ended=partial(self._ended, transport))

@@ -1,5 +1,7 @@
 """One khook for all tests of a module; each test keeps to a namespace of its own."""
 
+import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,3 +16,16 @@ def khook(real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactor
     environ = {"KHOOK_ALLOWED_AGENT_NAMESPACES": "shared-agents"}
     with installed(real_apiserver, folder=folder, environ=environ) as installation:
         yield installation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leftovers() -> Iterator[None]:
+    """On a busy machine asyncio leaves the transport of a TLS connection that was given up to the collector.
+
+    khook itself runs in other processes: these are the proxy's and the administrator's. They are collected here, and
+    not in whatever test comes next, where they would be an error.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

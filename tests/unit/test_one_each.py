@@ -161,9 +161,10 @@ def test_a_failed_request_loses_no_place_and_its_connection_is_not_used_again() 
 
     run(main())
     assert pool.requests == [1, 1, 1]
+    assert pool.closed == [1, 1, 0]
 
 
-def test_a_cancelled_request_loses_no_place() -> None:
+def test_a_cancelled_request_loses_no_place_and_leaves_no_connection() -> None:
     pool = Pool(most=1, most_idle=1)
     pool.takes_s = 60.0
 
@@ -177,6 +178,7 @@ def test_a_cancelled_request_loses_no_place() -> None:
         await pool.ask(pool_s=1.0)
 
     run(main())
+    assert pool.closed == [1, 0]
     assert pool.requests == [1, 1]
 
 
