@@ -13,7 +13,6 @@ import socket
 import anyio._backends._asyncio  # noqa: F401
 import certifi  # noqa: F401
 import httpcore  # noqa: F401
-import sniffio  # noqa: F401
 
 from khook import log, metrics
 from khook.kube.transports import NetworkTransports

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Final
 
+from khook.worker.lot import UNASKED_S
 from sim.history import Act, History, Hold, IncidentKey, Stream
 from sim.model import (
     ACCEPTED_FAILURES,
@@ -38,6 +39,9 @@ ATTEMPTS_MOST: Final = 40
 """Of one call: three a delivery, and within a quarter of an hour a breaker lets no more than a dozen through."""
 CLAIMED_WITHIN_S: Final = 0.3
 """Evidence that came so shortly before a claim may not have been seen by it."""
+AT_ONCE_S: Final = 1.0
+BREAKER_REMEMBERS_S: Final = UNASKED_S + 300.0
+"""A breaker that nobody asks is forgotten so long after its time was over, which is five minutes at most."""
 TASKS_MOST: Final = 400
 STATUS_WRITES_A_SECOND: Final = 12
 """Of one namespace with up to two Hooks: repeats cost one a second each, claims one each."""
@@ -68,7 +72,11 @@ def _unanswered(history: History, wanted: Iterable[Due]) -> list[str]:
 
 
 def justified(history: History) -> list[str]:
-    """Each accepted call has evidence that is newer than the last accepted call of its incident."""
+    """Each accepted call has evidence that is newer than the last accepted call of its incident.
+
+    Where nothing is parked (`KHOOK_REDELIVER_FOR=0`) a call that meets its agent's breaker, open or just being probed,
+    fails at once: the cause is then the earlier failure that opened it, for as long as the breaker remembers.
+    """
     known, found = lives(history), calls(history)
     wrong = [
         f"{run.at_s:.3f} run of a call that no status ever named: {run}"
@@ -86,8 +94,20 @@ def justified(history: History) -> list[str]:
             if not any(before_s - CLAIMED_WITHIN_S <= at_s <= call.accepted_s for at_s in evidence):
                 wrong.append(f"{call.accepted_s:.3f} called for nothing new: {_name(key)}, call {call.id}")
             before_s = call.claimed_s
-        wrong += [problem for call in its_calls if (problem := _without_cause(history, call, life.until_s))]
+        failures = [call for call in its_calls if not _behind_breaker(history, call, found.values())]
+        wrong += [problem for call in failures if (problem := _without_cause(history, call, life.until_s))]
     return wrong + _misdirected(history, found)
+
+
+def _behind_breaker(history: History, call: Call, others: Iterable[Call]) -> bool:
+    if history.plan.redeliver_for_s or call.failed_s is None or call.failed_s - call.claimed_s > AT_ONCE_S:
+        return False
+    return any(
+        other.key[2] == call.key[2]
+        and other.failed_s is not None
+        and 0 < call.claimed_s - other.failed_s < BREAKER_REMEMBERS_S
+        for other in others
+    )
 
 
 def _without_cause(history: History, call: Call, gone_s: float) -> str:

@@ -160,6 +160,29 @@ def test_a_defect_of_khook_is_seen() -> None:
     assert made.wrong("sound")
 
 
+def behind_a_breaker(*, redeliver_for_s: int, failed_after_s: float = 0.05) -> list[str]:
+    """An agent's outage fails one call; the next one, long after, fails too."""
+    made = Made()
+    made.history.plan = replace(made.history.plan, redeliver_for_s=redeliver_for_s)
+    made.fault(100.0, 110.0, agent=AGENT)
+    made.told(101.0)
+    made.row(102.0, "c1", "Pending", "Queued")
+    made.row(108.0, "c1", "Failed", "Unreachable", claimed_s=102.0)
+    made.told(600.0)
+    made.row(602.0, "c2", "Pending", "Queued")
+    made.row(602.0 + failed_after_s, "c2", "Failed", "Unreachable", claimed_s=602.0)
+    return made.wrong("justified")
+
+
+def test_a_failure_long_after_the_outage_has_no_cause() -> None:
+    assert len(behind_a_breaker(redeliver_for_s=900)) == 1
+    assert len(behind_a_breaker(redeliver_for_s=0, failed_after_s=6.0)) == 1
+
+
+def test_without_parking_an_open_breaker_is_cause_enough_to_fail_at_once() -> None:
+    assert behind_a_breaker(redeliver_for_s=0) == []
+
+
 # no_lost
 
 
