@@ -64,7 +64,7 @@ sim-full: install ## 20,000 of them, and each defect in the first 500
 bench-smoke: install ## a minute of load on `khook run`: incidents a second, latency, CPU, memory
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-pool-figures: install ## three minutes of kills, freezes and stops: what each costs, and the ring's figures
+pool-figures: install ## four minutes of kills, freezes and stops: what each costs, and the ring's figures
 	@$(BIN)/python -m bench.pool_figures $(POOL_ARGS)
 
 lint: install ## format, lint, types, and which room may import which
