@@ -34,8 +34,9 @@ from khook.core.template.render import Template
 
 SOURCE_MAX_CHARS: Final = 16_384
 """The CRD's maxLength of `prompt`."""
-NODES_MAX: Final = 2_000
-"""Texts, actions, ifs and the parts of pipelines. Nothing loops, so a render takes as many steps at most."""
+NODES_MAX: Final = 1_000
+"""Texts, ifs, values and calls; a long prompt has some dozens. Nothing loops, so a render takes as many steps at most,
+and reading a template some 10 ms."""
 DEPTH_MAX: Final = 32
 """Ifs within ifs and parentheses within parentheses, together: reading and rendering recurse that deep."""
 _INT64: Final = range(-(2**63), 2**63)
@@ -91,8 +92,8 @@ class _Parser:
         """Up to `{{end`, `{{else` or the end of the text; the word is taken."""
         nodes: list[Node] = []
         while (first := self._take()).token is not Token.END:
-            self._count(first)
             if first.token is Token.TEXT:
+                self._count(first)
                 nodes.append(Text(first.text))
                 continue
             word = self._take().text if self._peek().text in _BRANCHING else ""
@@ -102,6 +103,7 @@ class _Parser:
         return tuple(nodes), _Stop("", first)
 
     def _if(self, opening: Lexeme) -> If:
+        self._count(opening)
         self._descend(opening)
         branches: list[Branch] = []
         while True:
@@ -158,10 +160,15 @@ class _Parser:
         return operand
 
     def _stage(self, pipe: Lexeme, before: Kinds) -> Call:
-        function = functions.FUNCTIONS.get(self._peek().text)
-        if function is None:
+        after = self._peek()
+        function = functions.FUNCTIONS.get(after.text)
+        if function is not None:
+            return self._call(function, before)
+        if after.token in _UNSPACED:
             raise self._error(pipe, f"a function is missing behind |; {_FUNCTIONS_ALLOWED}")
-        return self._call(function, before)
+        if after.token is Token.WORD and after.text not in _TRUTHS:
+            raise self._unknown(after)
+        raise self._error(after, f"only a function may stand behind |; {_FUNCTIONS_ALLOWED}")
 
     def _call(self, function: Function, before: Kinds | None) -> Call:
         """`before`: kinds of what a pipeline hands over as the last argument."""
@@ -225,7 +232,10 @@ class _Parser:
             return Constant(_TRUTHS[lexeme.text], TRUTH)
         if lexeme.text in functions.FUNCTIONS:
             raise self._error(lexeme, f"a function among arguments stands in parentheses: ({lexeme.text} …)")
-        raise self._error(lexeme, f"{_shown(lexeme.text)} is not supported here; {_WORDS_ALLOWED}")
+        raise self._unknown(lexeme)
+
+    def _unknown(self, word: Lexeme) -> TemplateError:
+        return self._error(word, f"{_shown(word.text)} is not supported here; {_WORDS_ALLOWED}")
 
     # Tokens.
 
@@ -249,7 +259,7 @@ class _Parser:
     def _count(self, lexeme: Lexeme) -> None:
         self._nodes += 1
         if self._nodes > NODES_MAX:
-            raise self._error(lexeme, f"more than {NODES_MAX} texts, actions and values")
+            raise self._error(lexeme, f"more than {NODES_MAX} texts, ifs, values and calls")
 
     def _descend(self, lexeme: Lexeme) -> None:
         self._depth += 1

@@ -29,8 +29,8 @@ from khook.core.template.nodes import (
 
 OUTPUT_MAX_CHARS: Final = 32 * 1024
 """As many as a prompt has bytes (`khook.core.prompt`): what comes after them would be cut."""
-MADE_MAX_CHARS: Final = 8 * OUTPUT_MAX_CHARS
-"""What all functions of one render may make, also for conditions: about 0.1 s of work, and no text is ever larger."""
+MADE_MAX_CHARS: Final = 4 * OUTPUT_MAX_CHARS
+"""What all functions of one render may make, also for conditions: at most some 0.05 s of work, whatever the texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
