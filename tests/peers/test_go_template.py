@@ -1,13 +1,13 @@
 """Templates against Go's own text/template: what both accept they render alike, and khook accepts nothing more."""
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from peers.template_cases import Cases
-from support.go_template import NO_BINARY, find_go_template, rendered_by_go
+from support.go_template import rendered_by_go
 
 from khook.core.template import Field, TemplateError, parse
 
@@ -51,17 +51,14 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def judged() -> list[Judged]:
+def judged(go_template: Path) -> list[Judged]:
     """Every case, by one process of Go's."""
-    binary = find_go_template()
-    if binary is None:
-        (pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip)(NO_BINARY)
     cases = Cases(SEED)
     texts = [(cases.template(depth=3, nodes=5), True) for _ in range(WHOLE)]
     texts += [(cases.spoiled(cases.template(depth=1, nodes=2)), False) for _ in range(SPOILED)]
     values = [[cases.values() for _ in range(VALUES_EACH)] for _ in texts]
     asked = [(text, one) for (text, _), several in zip(texts, values, strict=True) for one in several]
-    said = iter(rendered_by_go(binary, asked))
+    said = iter(rendered_by_go(go_template, asked))
     return [
         _judged(text, several, whole=whole, by_go=[next(said) for _ in several])
         for (text, whole), several in zip(texts, values, strict=True)

@@ -10,7 +10,6 @@ from typing import Final
 from support.real_apiserver import REPOSITORY
 
 BINARY: Final = "go-template"
-NO_BINARY: Final = "no go-template here: `make envtest` builds it into .envtest"
 # Some thousand cases take a second; this is for a program that hangs.
 ANSWERS_WITHIN_S: Final = 120.0
 

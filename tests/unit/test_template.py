@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from incidents import START
 
@@ -199,6 +199,10 @@ def test_what_is_too_deep_or_too_much_is_refused(at_most: str, too_much: str, wh
         parse(too_much)
 
 
+def test_what_stands_side_by_side_is_not_deep() -> None:
+    assert rendered(parentheses(DEPTH_MAX) * 2 + nested_ifs(DEPTH_MAX) * 2) == "11aa"
+
+
 def test_a_chain_of_else_if_is_not_deep() -> None:
     chain = "".join(f"{{{{else if eq .Reason `{n}`}}}}{n}" for n in range(200))
     assert rendered("{{if false}}" + chain + "{{else}}none{{end}}") == "none"
@@ -228,6 +232,18 @@ def test_text_that_comes_out_of_a_value_is_never_expanded(before: str, action: s
     template = parse("{{.Message}}{{.Namespace}}{{if .Reason}}{{or .EventMessage `-`}}{{end}}")
     values = VALUES | {Field.MESSAGE: message, Field.EVENT_MESSAGE: message}
     assert template.render(values) == message + "<Namespace>" + message
+
+
+EVERY_FUNCTION = parse(
+    "{{.Reason | upper | lower | trunc 5 | quote}}{{.Message | trunc -5 | default .EventType | quote .Timestamp}}"
+    "{{if and (eq .Reason .Message) (or .EventTime (not .Namespace))}}a{{else if ne .EventMessage .Reason}}b{{end}}"
+)
+
+
+@given(st.dictionaries(st.sampled_from(Field), st.text(st.characters())))
+def test_no_value_stops_a_render(values: dict[Field, str]) -> None:
+    """Also none at all, and characters that are no UTF-8."""
+    assert EVERY_FUNCTION.render(values)
 
 
 PIECES = [
@@ -281,7 +297,7 @@ def test_any_text_is_a_template_that_renders_or_is_refused_at_a_place_in_it(
     except TemplateError as error:
         refused = error
     else:
-        assert len(template.render(values)) <= OUTPUT_MAX_CHARS
+        assert len(template.render(VALUES)) <= OUTPUT_MAX_CHARS
         return
     assert 1 <= refused.column <= len(text.split("\n")[refused.line - 1])
 
