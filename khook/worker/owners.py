@@ -105,11 +105,11 @@ class Owners:
             async with asyncio.timeout(LOOK_UP_S):
                 found = _Known(await self._read(controller), float("inf"))
         except TimeoutError:
-            self._log.warning("owner not found in time", kind=controller.kind)
+            self._log.warning("owner not found in time", resource=controller.kind)
         except Forbidden as error:
             if not self._forbidden_said:
                 self._forbidden_said = True
-                self._log.warning("owners may not be read", kind=controller.kind, status=error.status)
+                self._log.warning("owners may not be read", resource=controller.kind, status=error.status)
         known = found or _Known(controller.ref, self._clock.monotonic() + STAND_IN_FOR_S)
         self._known[controller.uid] = known
         while len(self._known) > KNOWN_MOST:
@@ -131,7 +131,7 @@ class Owners:
             except Forbidden:
                 raise
             except KubeError as error:
-                self._log.warning("owner read failed", kind=controller.kind, status=error.status)
+                self._log.warning("owner read failed", resource=controller.kind, status=error.status)
                 await asyncio.sleep(back_off.failed(healthy_for_s=0.0))
                 continue
             if found.metadata.uid != controller.uid:
