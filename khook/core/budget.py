@@ -26,9 +26,10 @@ class Budget:
             raise ValueError("a Hook without a limit has no budget")
         self._size = size
         self._calls = float(size)
-        self._time = now - REFILLED_IN
-        for time in sorted(charged):
-            self._refill(min(time, now))
+        earlier = sorted(min(time, now) for time in charged)
+        self._time = earlier[0] if earlier else now
+        for time in earlier:
+            self._refill(time)
             self._calls = max(0.0, self._calls - 1)
         self._refill(now)
 
