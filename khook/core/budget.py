@@ -45,11 +45,6 @@ class Budget:
         self._calls -= 1
         return True
 
-    def next_time(self, now: datetime) -> datetime:
-        """When there is a call again; `now` where there is one."""
-        self._refill(now)
-        return now + max(0.0, 1 - self._calls) / self._size * REFILLED_IN
-
     def _refill(self, now: datetime) -> None:
         """Our idea of the server's time may step back by a second: then nothing is refilled, and nothing lost."""
         if now > self._time:
