@@ -29,6 +29,7 @@ class Silence(StrEnum):
     """Why an Event is not a signal."""
 
     NOT_A_POD = "not_a_pod"
+    """Of another kind, or so named that it cannot be a pod."""
     OWN_EVENT = "own_event"
     REASON_IGNORED = "reason_ignored"
     MESSAGE_IGNORED = "message_ignored"
@@ -105,6 +106,12 @@ _AGGREGATED: Final = "(combined from similar events): "
 _CONTAINER_PATH: Final = re.compile(r"^spec\.(?:containers|initContainers|ephemeralContainers)\{(.+)\}$")
 
 
+# Nobody checks what an Event says it is about: a name of 200,000 characters passes, and is no path of any URL. A pod's
+# name is a DNS-1123 subdomain, its uid a UUID, or of a static pod a hash.
+_POD_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+_UID: Final = re.compile(r"[A-Za-z0-9-]{0,64}")
+
+
 def event_time(event: EventLine) -> datetime | None:
     """When it last happened. A repeated Event keeps its `creationTimestamp` and moves one of the others."""
     times = (
@@ -128,6 +135,8 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
     rule = _rule(event.reason or "", text)
     if isinstance(rule, Silence):
         return rule
+    if not _POD_NAME.fullmatch(about.name) or not _UID.fullmatch(about.uid):
+        return Silence.NOT_A_POD
     raw_time = event_time(event)
     if raw_time is None:
         return Silence.TIMELESS

@@ -329,7 +329,9 @@ def _render(job: Job) -> AgentRequest:
         message=row.facts.message,
         time=row.facts.time,
         first_time=row.first_seen,
-        count=row.count,
+        count=row.facts.count,
+        pods=tuple((failed.name, failed.reason) for failed in row.facts.pods),
+        pod_count=row.facts.pod_count,
         call_id=job.call_id,
     )
     return AgentRequest(
