@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from khook.api import names
 from khook.core.pending import PENDING
 from khook.core.pods import PodFacts, names_memory
 from khook.core.signal import EventLine, EventType, Namespace, PodUid, Signal, Source
@@ -106,12 +107,6 @@ _AGGREGATED: Final = "(combined from similar events): "
 _CONTAINER_PATH: Final = re.compile(r"^spec\.(?:containers|initContainers|ephemeralContainers)\{(.+)\}$")
 
 
-# Nobody checks what an Event says it is about: a name of 200,000 characters passes, and is no path of any URL. A pod's
-# name is a DNS-1123 subdomain, its uid a UUID, or of a static pod a hash.
-_POD_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
-_UID: Final = re.compile(r"[A-Za-z0-9-]{0,64}")
-
-
 def event_time(event: EventLine) -> datetime | None:
     """When it last happened. A repeated Event keeps its `creationTimestamp` and moves one of the others."""
     times = (
@@ -135,7 +130,7 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
     rule = _rule(event.reason or "", text)
     if isinstance(rule, Silence):
         return rule
-    if not _POD_NAME.fullmatch(about.name) or not _UID.fullmatch(about.uid):
+    if not names.can_exist(kind=about.kind, name=about.name, uid=about.uid):
         return Silence.NOT_A_POD
     raw_time = event_time(event)
     if raw_time is None:
