@@ -16,13 +16,14 @@ from rich.table import Table
 
 from khook.cli.demo_calls import Calls, pods_named, rows_of
 from khook.cli.demo_log import Told
+from khook.core.prompt import instructions
 from khook.errors import EXIT_OK, EXIT_UNEXPECTED
 from khook.sandbox.kagent import Run
 from khook.sandbox.story import Storm, Verdict
 
 PROMPT_CHARS: Final = 160
-"""A prompt's beginning: two lines beside the other column of a wide terminal."""
-NARROW_PROMPT_CHARS: Final = 80
+"""The beginning of what a Hook's author asks: two lines beside the other column of a wide terminal."""
+NARROW_PROMPT_CHARS: Final = 72
 """The same on a terminal of 80 columns."""
 PODS_NAMED: Final = 2
 """Of the pods that a prompt names: enough to see that it does."""
@@ -170,7 +171,7 @@ def _about(scene: Scene, run: Run) -> str:
 
 
 def _asked(run: Run, chars: int) -> str:
-    prompt = " ".join(run.prompt.split())
+    prompt = " ".join(instructions(run.prompt).split())
     return prompt if len(prompt) <= chars else prompt[: chars - 1] + "…"
 
 

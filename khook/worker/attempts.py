@@ -30,7 +30,7 @@ from khook.core import rows
 from khook.core.breaker import Admission
 from khook.core.incident import CallReason, CallState, Row
 from khook.core.parking import ParkReason
-from khook.core.prompt import render_prompt
+from khook.core.prompt import Told, render_prompt
 from khook.core.signal import Namespace
 from khook.log import Log
 from khook.seams import Clock
@@ -317,11 +317,26 @@ def _render(job: Job) -> AgentRequest:
     if row is None or row.facts is None or entry is None or template is None:
         raise RuntimeError("a call is delivered only with its row, its facts and its entry")
     namespace = Namespace(job.table.ref.namespace)
+    told = Told(
+        event_type=row.event_type,
+        namespace=namespace,
+        hook=job.table.ref.key,
+        resource_kind=row.resource_kind,
+        resource_name=row.resource_name,
+        pod=row.facts.pod,
+        container=row.facts.container,
+        reason=row.facts.reason,
+        message=row.facts.message,
+        time=row.facts.time,
+        first_time=row.first_seen,
+        count=row.count,
+        call_id=job.call_id,
+    )
     return AgentRequest(
         call_id=job.call_id,
         agent=row.agent,
         agent_id=entry.agent_id,
-        prompt=render_prompt(template, row.facts, event_type=row.event_type, namespace=namespace),
+        prompt=render_prompt(template, told),
         context=Context(
             event_name=row.event_type.value,
             event_time=row.facts.time,
