@@ -234,8 +234,8 @@ def _after_the_kill() -> list[Step]:
     ]
 
 
-ROLLOUT_AT_S: Final = 43.0
-"""The parked calls have been made by then, and the broken slot, at some 50 s, is still to come."""
+ROLLOUT_AT_S: Final = 45.0
+"""The parked calls have been made and answered by then; its own call comes with what follows the broken slot."""
 CHECKOUT: Final = "checkout"
 CHECKOUT_SET: Final = f"{CHECKOUT}-6c9f7d8b54"
 CHECKOUT_PODS: Final = tuple(replica_names(CHECKOUT_SET, 40))
@@ -274,7 +274,7 @@ OUTAGE: Final = Outage(agent=qualified(PLANNER), from_s=8.5, until_s=16.0)
 
 CRASH_LOOP: Final = CrashLoop(
     namespace="batch",
-    from_s=5.0,
+    from_s=3.0,
     encore=(
         _step(0.0, "batch/import-1", "crashes again", _crashed("import-1", count=2, looping=True), shows=_RESTART),
         _step(0.5, "batch/export-1", "crashes and is restarted", _crashed("export-1", count=1), shows=_RESTART),

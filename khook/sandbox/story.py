@@ -5,7 +5,8 @@ into requests and does no I/O. The shapes follow pkg/kubelet (events.go, kuberun
 recorders (core/v1 with `count`, events.k8s.io/v1 with `series`) and the scheduler's FailedScheduling.
 
 `expected` is computed from what the steps show and from the Hooks' entries, `compare` sets it against the record of
-the agents, prompts included. Nothing here knows khook: a lost or repeated call cannot be explained away.
+the agents, prompts included. A call about a group may be named after any of its pods, and there must be one. Nothing
+here knows khook: a lost or repeated call cannot be explained away.
 """
 
 import re
@@ -203,7 +204,7 @@ def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
     """The agents' own record, of either protocol, against the story. A run's Hook is found by its namespace."""
     hooks = {one.namespace: one.hook for one in wanted}
     owners = {(one.hook, one.event_type, pod): one.resource for one in wanted for pod in one.pods}
-    openings = {one: one.opening for one in wanted}
+    wanted_of = {one: one for one in wanted}
     made: Counter[Expected] = Counter()
     misworded: list[Expected] = []
     for run in runs:
@@ -212,7 +213,7 @@ def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
         event_type, pod = context["eventName"], context["resourceName"]
         one = Expected(hook, event_type, owners.get((hook, event_type, pod), pod), qualified(run.agent))
         made[one] += 1
-        if "{{" in run.prompt or not run.prompt.startswith(openings.get(one, "")):
+        if not _is_worded(run.prompt, wanted_of.get(one, one)):
             misworded.append(one)
     known = set(wanted)
     return Verdict(
@@ -221,6 +222,12 @@ def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
         unexpected=tuple(sorted(one for one, times in made.items() if one not in known for _ in range(times))),
         misworded=tuple(sorted(misworded)),
     )
+
+
+def _is_worded(prompt: str, wanted: Expected) -> bool:
+    """The entry's prompt, rendered; one about a group names more than the pod that it is named after."""
+    names_group = not wanted.pods or sum(pod in prompt for pod in wanted.pods) > 1
+    return "{{" not in prompt and prompt.startswith(wanted.opening) and names_group
 
 
 def storm(wanted: Sequence[Expected], runs: Sequence[Run]) -> Storm:
