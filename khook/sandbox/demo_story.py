@@ -274,7 +274,7 @@ OUTAGE: Final = Outage(agent=qualified(PLANNER), from_s=8.5, until_s=16.0)
 
 CRASH_LOOP: Final = CrashLoop(
     namespace="batch",
-    from_s=3.0,
+    from_s=1.5,
     encore=(
         _step(0.0, "batch/import-1", "crashes again", _crashed("import-1", count=2, looping=True), shows=_RESTART),
         _step(0.5, "batch/export-1", "crashes and is restarted", _crashed("export-1", count=1), shows=_RESTART),

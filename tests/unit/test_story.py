@@ -162,7 +162,7 @@ def test_a_dropped_call_and_a_doubled_one_are_both_named() -> None:
     "change",
     [{"agent": "kagent/other"}, {"resource": "web-9"}, {"event_type": "oom-kill"}, {"hook": "shop/storefront"}],
 )
-def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, str]) -> None:
+def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, Any]) -> None:
     stray = replace(WANTED[4], **change)
     verdict = compare(WANTED, [*(call(one) for one in WANTED), call(stray), call(stray)])
     assert (verdict.lost, verdict.repeated, verdict.unexpected) == ((), (), (stray, stray))
