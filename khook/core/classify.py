@@ -127,9 +127,11 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
     if about.kind != "Pod":
         return Silence.NOT_A_POD
     text = (event.message or "").removeprefix(_AGGREGATED)
-    rule = _rule(event.reason or "", text)
-    if isinstance(rule, Silence):
+    rule = rule_for(event.reason or "", event.message or "")
+    if not isinstance(rule, Rule):
         return rule
+    if isinstance(rule.means, Silence):
+        return rule.means
     if not names.can_exist(kind=about.kind, name=about.name, uid=about.uid):
         return Silence.NOT_A_POD
     raw_time = event_time(event)
@@ -155,6 +157,15 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
         since_time=event.first_timestamp,
         listed=listed,
     )
+
+
+def rule_for(reason: str, message: str) -> Rule | Silence:
+    """The row of the table that an Event with these words falls under, or why there is none."""
+    rules = TABLE.get(reason)
+    if rules is None:
+        return Silence.REASON_IGNORED
+    text = message.removeprefix(_AGGREGATED)
+    return next((rule for rule in rules if rule.text is None or rule.text.search(text)), Silence.MESSAGE_IGNORED)
 
 
 def wait_for_pod_line(signal: Signal, pod: PodFacts | None) -> bool:
@@ -186,16 +197,6 @@ def belongs_to_oom(signal: Signal, pod: PodFacts | None) -> bool:
     if known.latest is not None and known.latest.oom:
         return True
     return signal.source is Source.POD and signal.raw_time in known.seen_ooms
-
-
-def _rule(reason: str, text: str) -> Rule | Silence:
-    rules = TABLE.get(reason)
-    if rules is None:
-        return Silence.REASON_IGNORED
-    rule = next((r for r in rules if r.text is None or r.text.search(text)), None)
-    if rule is None:
-        return Silence.MESSAGE_IGNORED
-    return rule.means if isinstance(rule.means, Silence) else rule
 
 
 def _means(rule: Rule, text: str, pod: PodFacts | None, container: str | None) -> EventType | Silence:

@@ -23,6 +23,12 @@ _UNNAMED: Final = EntryId("")
 """Until all entries are known: an identity counts equal ones."""
 
 
+class AgentNotAllowed(EntryProblem):
+    """The entry is well written, and names an agent that this Hook may not call."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configured:
     """What a Hook asks for, as far as it makes sense."""
@@ -76,7 +82,7 @@ class _MayCall:
             return []
         field = "agentId" if configuration.agent_ref is None else "agentRef.namespace"
         reason = f"an agent in namespace {namespace} may not be called from here: {_ALLOWING_SETTING} does not allow it"
-        return [EntryProblem(path=f"{path}.{field}", reason=reason)]
+        return [AgentNotAllowed(path=f"{path}.{field}", reason=reason)]
 
 
 def _template_problems(configuration: EventConfiguration, *, path: str) -> list[EntryProblem]:

@@ -19,7 +19,6 @@ from khook.agents.outcome import (
     DOUBT_S,
     AgentProtocol,
     AgentRequest,
-    Context,
     Finding,
     Outcome,
     OutcomeKind,
@@ -30,10 +29,9 @@ from khook.core import rows
 from khook.core.breaker import Admission
 from khook.core.incident import CallReason, CallState, Row
 from khook.core.parking import ParkReason
-from khook.core.prompt import Told, render_prompt
-from khook.core.signal import Namespace
 from khook.log import Log
 from khook.seams import Clock
+from khook.worker.asking import request_for
 from khook.worker.counters import CallCounters
 from khook.worker.job import Job
 from khook.worker.kagent import Kagent
@@ -318,39 +316,7 @@ def _render(job: Job, *, cluster: str) -> AgentRequest:
     row, entry, template = job.row, job.table.entry(job.key), job.table.template(job.key)
     if row is None or row.facts is None or entry is None or template is None:
         raise RuntimeError("a call is delivered only with its row, its facts and its entry")
-    namespace = Namespace(job.table.ref.namespace)
-    told = Told(
-        event_type=row.event_type,
-        namespace=namespace,
-        hook=job.table.ref.key,
-        resource_kind=row.resource_kind,
-        resource_name=row.resource_name,
-        pod=row.facts.pod,
-        container=row.facts.container,
-        reason=row.facts.reason,
-        message=row.facts.message,
-        time=row.facts.time,
-        first_time=row.first_seen,
-        count=row.facts.count,
-        pods=tuple((pod.name, pod.reason) for pod in row.facts.pods),
-        pod_count=row.facts.pod_count,
-        cluster=cluster,
-        call_id=job.call_id,
-    )
-    return AgentRequest(
-        call_id=job.call_id,
-        agent=row.agent,
-        agent_id=entry.agent_id,
-        prompt=render_prompt(template, told),
-        context=Context(
-            event_name=row.event_type.value,
-            event_time=row.facts.time,
-            resource_name=row.facts.pod,
-            namespace=namespace,
-            event_message=row.facts.message,
-        ),
-        hook=job.table.ref.key,
-    )
+    return request_for(row, entry=entry, template=template, ref=job.table.ref, call_id=job.call_id, cluster=cluster)
 
 
 def doubt_after_crash(job: Job, row: Row, now_at: float) -> None:

@@ -11,9 +11,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from khook.agents.a2a import A2aProtocol
 from khook.agents.auto import Protocols, Undecided
+from khook.agents.exchange import Exchange
+from khook.agents.execute import ExecuteProtocol
 from khook.agents.outcome import AgentProtocol
-from khook.messages import AgentAccess
+from khook.agents.tls import agent_tls
+from khook.messages import AgentAccess, AgentConfig
+from khook.seams import Clock, Transports
 
 T = TypeVar("T")
 
@@ -66,6 +71,35 @@ class Kagent:
         self._retired.add(closing)
         closing.add_done_callback(self._retired.discard)
         return access.base_url != before.base_url
+
+
+def connect(access: AgentAccess, *, agents: AgentConfig, transports: Transports, clock: Clock) -> Protocols:
+    """Both protocols at one address, each with connections of its own. Raises SettingsError for a bad CA file."""
+    tls = agent_tls(access.base_url, agents.ca_file)
+    a2a = A2aProtocol(
+        base_url=access.base_url,
+        api_key=access.api_key,
+        user_id=agents.user_id,
+        transport=transports.exact(tls=tls),
+        clock=clock,
+        read_timeout_s=agents.timeout_s,
+    )
+    execute = ExecuteProtocol(
+        base_url=access.base_url,
+        api_key=access.api_key,
+        transport=transports.exact(tls=tls),
+        clock=clock,
+        read_timeout_s=agents.timeout_s,
+        key_hint=access.key_hint,
+    )
+    version = Exchange(
+        base_url=access.base_url,
+        api_key=access.api_key,
+        transport=transports.exact(tls=tls),
+        clock=clock,
+        read_timeout_s=agents.timeout_s,
+    )
+    return Protocols((a2a, execute), fixed=agents.protocol, version=version)
 
 
 async def _close_after(protocols: Protocols, exchanges: set[asyncio.Task[Any]]) -> None:

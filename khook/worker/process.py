@@ -17,11 +17,6 @@ from typing import Final
 import structlog
 
 from khook import log, messages, metrics
-from khook.agents.a2a import A2aProtocol
-from khook.agents.auto import Protocols
-from khook.agents.exchange import Exchange
-from khook.agents.execute import ExecuteProtocol
-from khook.agents.tls import agent_tls
 from khook.core.configure import configure
 from khook.core.incident import IncidentRules
 from khook.core.signal import EventType
@@ -33,6 +28,7 @@ from khook.kube.hooks import Hooks
 from khook.kube.resources import EVENTS, PODS
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.worker.delivery import Delivery, DeliveryLimits
+from khook.worker.kagent import connect
 from khook.worker.namespace import OwnedNamespace
 from khook.worker.parts import Parts
 from shards.launch import Seat
@@ -213,7 +209,7 @@ class WorkerWork:
         seams, agents = self._seams, config.agents
         return Delivery(
             access=config.access,
-            connect=partial(self._connect, agents),
+            connect=partial(connect, agents=agents, transports=seams.transports, clock=seams.clock),
             limits=DeliveryLimits(
                 attempts=agents.retry_attempts,
                 back_off_s=agents.retry_backoff_s,
@@ -230,35 +226,6 @@ class WorkerWork:
             counters=metrics.CALLS,
             log=log.get("kagent-api"),
         )
-
-    def _connect(self, agents: messages.AgentConfig, access: messages.AgentAccess) -> Protocols:
-        """Both protocols at one address, each with connections of its own."""
-        clock = self._seams.clock
-        tls = agent_tls(access.base_url, agents.ca_file)
-        a2a = A2aProtocol(
-            base_url=access.base_url,
-            api_key=access.api_key,
-            user_id=agents.user_id,
-            transport=self._seams.transports.exact(tls=tls),
-            clock=clock,
-            read_timeout_s=agents.timeout_s,
-        )
-        execute = ExecuteProtocol(
-            base_url=access.base_url,
-            api_key=access.api_key,
-            transport=self._seams.transports.exact(tls=tls),
-            clock=clock,
-            read_timeout_s=agents.timeout_s,
-            key_hint=access.key_hint,
-        )
-        version = Exchange(
-            base_url=access.base_url,
-            api_key=access.api_key,
-            transport=self._seams.transports.exact(tls=tls),
-            clock=clock,
-            read_timeout_s=agents.timeout_s,
-        )
-        return Protocols((a2a, execute), fixed=agents.protocol, version=version)
 
     async def _ask_for_credentials(self) -> Credentials | None:
         """After a 401: the supervisor loads them afresh. None when it has nothing to say in time; it may later."""

@@ -15,6 +15,7 @@ from khook.core import rows as row_rules
 from khook.core import status as status_rules
 from khook.core.condition import Problem, ReadyFacts, find_condition, ready_condition, with_condition
 from khook.core.configure import Configured
+from khook.core.decision import decide
 from khook.core.holding import Holds, lasts
 from khook.core.incident import CallId, CallReason, CallState, EntryId, IncidentRules, Row, RowStatus, Verdict
 from khook.core.match import Entry, match
@@ -22,7 +23,6 @@ from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts
 from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.template import Template, parse
-from khook.core.verdict import judge
 from khook.kube.audit import AuditTrail
 from khook.kube.hooks import HookRef
 from khook.log import Log
@@ -219,23 +219,25 @@ class HookTable:
         resource = occasion.resource if entry.group_by_owner else row_rules.pod_of(signal)
         key = (entry.identity, *resource)
         row = self._book.get(key)
-        if row is None and self._muted(entry, signal, now):
-            self._counters.judged(entry.event_type, Verdict.REPEAT)
-            return
-        verdict = judge(
+        decision = decide(
+            entry,
             row,
             signal,
-            now=now,
-            cooldown=entry.cooldown,
+            may_be_held=occasion.pod is not None and not occasion.held_out,
+            legacy=self._book.legacy,
             suspended=self._configured.suspended,
-            has_room=row is not None or self._book.make_room(now),
+            has_room=lambda: self._book.make_room(now),
+            now=now,
             rules=self._rules,
         )
-        if occasion.pod is not None and not occasion.held_out and _is_held(entry, verdict, row):
+        verdict = decision.verdict
+        if decision.held and occasion.pod is not None:
             self._holds.hold(entry, signal, occasion.pod)
             self._counters.judged(entry.event_type, HELD)
             return
         self._counters.judged(entry.event_type, verdict)
+        if decision.muted:
+            return
         if verdict is Verdict.NO_ROOM:
             self._book.tell_full()
         if verdict is Verdict.STALE and row is not None:
@@ -294,11 +296,6 @@ class HookTable:
             if not row.is_group:
                 texts.append(row.call.id)
             self.writer.changed()
-
-    def _muted(self, entry: Entry, signal: Signal, now: datetime) -> bool:
-        return bool(self._book.legacy) and row_rules.muted_by_legacy(
-            self._book.legacy, signal, event_type=entry.event_type, now=now, cooldown=entry.cooldown
-        )
 
     def _cooldown_of(self, row: Row) -> timedelta:
         entry = self._entries.get(row.entry)
@@ -404,9 +401,3 @@ class HookTable:
         return self._trail.problems(
             outdated=self.writer.outdated, forbidden=self._forbidden, invalid=self._configured.problems
         )
-
-
-def _is_held(entry: Entry, verdict: Verdict, row: Row | None) -> bool:
-    """What would open an incident waits for `holdFor`; what one that is open has to be told does not."""
-    opens = verdict in (Verdict.FIRE, Verdict.REFIRE) or (row is None and verdict is Verdict.SUSPENDED)
-    return opens and bool(entry.hold_for)

@@ -1,0 +1,51 @@
+"""One incident as the request that an agent gets: the rendered prompt, and the context beside it.
+
+Made of the row, its entry and nothing else, so that whoever makes it again, after a crash or to show it to a person,
+makes the same one.
+"""
+
+from khook.agents.outcome import AgentRequest, Context
+from khook.core.incident import CallId, Row
+from khook.core.match import Entry
+from khook.core.prompt import Told, render_prompt
+from khook.core.template import Template
+from khook.kube.hooks import HookRef
+
+
+def request_for(
+    row: Row, *, entry: Entry, template: Template, ref: HookRef, call_id: CallId, cluster: str
+) -> AgentRequest:
+    """`row` still has its facts; `cluster` is its name for agents, or empty."""
+    assert row.facts is not None, "a call is made only with its facts"
+    told = Told(
+        event_type=row.event_type,
+        namespace=ref.namespace,
+        hook=ref.key,
+        resource_kind=row.resource_kind,
+        resource_name=row.resource_name,
+        pod=row.facts.pod,
+        container=row.facts.container,
+        reason=row.facts.reason,
+        message=row.facts.message,
+        time=row.facts.time,
+        first_time=row.first_seen,
+        count=row.facts.count,
+        pods=tuple((pod.name, pod.reason) for pod in row.facts.pods),
+        pod_count=row.facts.pod_count,
+        cluster=cluster,
+        call_id=call_id,
+    )
+    return AgentRequest(
+        call_id=call_id,
+        agent=row.agent,
+        agent_id=entry.agent_id,
+        prompt=render_prompt(template, told),
+        context=Context(
+            event_name=row.event_type.value,
+            event_time=row.facts.time,
+            resource_name=row.facts.pod,
+            namespace=ref.namespace,
+            event_message=row.facts.message,
+        ),
+        hook=ref.key,
+    )
