@@ -17,17 +17,17 @@ class Output(StrEnum):
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="""
     **khook** watches a Kubernetes cluster and asks a kagent agent to look into pods that restart, hang in Pending, run
     out of memory or fail their probes: once per incident and cooldown.
 
-    New here? `khook demo` shows all of it on this machine; no Kubernetes is needed.
+    New here? `khook demo` shows all of it on this machine; no Kubernetes is needed. Nothing happens?
+    `khook check` looks at the installation, `khook explain namespace/pod` at one pod.
     """,
-    epilog="Settings are environment variables; the README lists them. "
-    "Exit codes: 0 done, 1 unexpected, 70 no worker can be kept running, 75 another replica leads, 78 bad settings.",
+    epilog="Settings are environment variables; the README lists them. Exit codes: 0 done, 1 unexpected, 2 wrong usage, "
+    "70 no worker can be kept running, 75 another replica leads, 78 bad settings, or a file that cannot be used.",
 )
 
 
@@ -39,6 +39,10 @@ def run() -> None:
     `KAGENT_BASE_URL` says where kagent is, `KAGENT_API_KEY` is its key where it needs one. Logs go to stderr,
     metrics to port 8080 (`/metrics`), health to port 8081 (`/healthz`, `/readyz`). Ctrl-C or SIGTERM stops it in
     order; a second one at once.
+
+    `KAGENT_BASE_URL=http://localhost:8083 khook run`
+
+    `LEADER_ELECTION=false KHOOK_WATCH_NAMESPACES=shop LOG_FORMAT=text khook run`
     """
     from khook.cli.run import run as run_controller  # noqa: PLC0415 - each command imports what it needs, no more
 
@@ -55,6 +59,10 @@ def demo(
     Show everything on an embedded cluster: pods fail by script, agents are asked, a worker is killed half-way.
 
     Exit 0 when no incident was lost and no agent was asked twice, counted from the agents' own record; else 1.
+
+    `khook demo`
+
+    `khook demo --keep`
     """
     from khook.cli.demo import demo as run_demo  # noqa: PLC0415
 
@@ -122,6 +130,90 @@ def shards(
 
 
 @app.command()
+def check(
+    *,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Files with Hooks; `-` is stdin.", show_default=False)
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only the files: ask neither the API server nor kagent.")
+    ] = False,
+    output: Annotated[Output, typer.Option(help="`json` is for scripts.")] = Output.TEXT,
+) -> None:
+    """
+    Check the installation and files with Hooks, and say how to mend what is wrong. Changes nothing.
+
+    `kubectl exec -n kagent-system deploy/kagent-hook-controller -- khook check`
+
+    `khook check --offline hooks/*.yaml`
+
+    The first looks at the settings, the API server, khook's own permissions, the CRD, kagent and the agents that the
+    Hooks name. Where no kubeconfig is found, files are checked alone. Exit 0, with warnings too; 78 where something is
+    wrong with the installation or a file.
+    """
+    from khook.cli import check as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(files or [], offline=offline, as_json=output is Output.JSON))
+
+
+@app.command()
+def explain(
+    *,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-|NAMESPACE/POD", help="A file with an Event or a Pod, `-` for stdin, or a pod in the cluster."
+        ),
+    ],
+    hooks: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Judge by the Hooks in this file instead of the cluster's.", show_default=False),
+    ] = None,
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="Judge it as if khook saw it happen, however old it is.")
+    ] = False,
+    prompt: Annotated[bool, typer.Option("--prompt", help="Show prompts of silent entries too.")] = False,
+    call: Annotated[
+        bool, typer.Option("--call", help="Then send it once to the agent, marked as a test; asks before.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before `--call`.")] = False,
+    output: Annotated[Output, typer.Option(help="`json` is for scripts.")] = Output.TEXT,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where khook shows its status. [env: KHOOK_STATUS_ADDRESS]")
+    ] = None,
+) -> None:
+    """
+    Say what an Event or a Pod means: which agent is asked, with which prompt, or the one reason why nobody is.
+
+    `kubectl exec -n kagent-system deploy/kagent-hook-controller -- khook explain production/my-app-pod-123`
+
+    `kubectl get event my-app.17a9c -n production -o yaml | khook explain - --hooks my-hook.yaml --as-new`
+
+    It decides with the code that the controller itself uses, by the Hooks' status and by khook's own status page where
+    that is reachable. Exit 0 whatever the answer is; `--call`: 1 where the agent did not take it.
+    """
+    from khook.cli import explain as command  # noqa: PLC0415
+
+    wanted = command.Wanted(
+        target=target,
+        hooks=hooks,
+        as_new=as_new,
+        with_prompt=prompt,
+        as_json=output is Output.JSON,
+        call=call,
+        yes=yes,
+        address=address,
+    )
+    raise typer.Exit(command.run(wanted))
+
+
+@app.command()
 def version() -> None:
-    """Say which khook this is."""
+    """
+    Say which khook this is.
+
+    `khook version`
+
+    `kubectl exec -n kagent-system deploy/kagent-hook-controller -- khook version`
+    """
     typer.echo(f"khook {version_of('khook')} (Python {platform.python_version()})")

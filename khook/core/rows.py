@@ -381,6 +381,11 @@ def waits_for_budget(row: Row) -> bool:
     return call is not None and call.state is CallState.PENDING and call.reason is CallReason.BUDGET
 
 
+def charged(rows: Iterable[Row]) -> list[datetime]:
+    """When these incidents' calls were made, as far as their Hook's budget has paid for them."""
+    return [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]
+
+
 def _quiet_since(row: Row) -> datetime:
     """When the last signal is known to have come: a node's clock may be behind, a claim's is ours."""
     return row.last_seen if row.call is None else max(row.last_seen, row.call.claimed_time)

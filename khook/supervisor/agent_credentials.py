@@ -18,7 +18,7 @@ import msgspec
 from khook.agents.tls import agent_tls
 from khook.errors import SettingsError
 from khook.log import Log, register_secret
-from khook.messages import AgentAccess
+from khook.messages import AgentAccess, AgentConfig
 from khook.seams import Clock
 from khook.settings import DEFAULT_BASE_URL, Settings, valid_api_key, valid_base_url
 
@@ -97,6 +97,22 @@ def _checked(name: str, text: str | None, *, by: Callable[[str], T], problems: l
     except ValueError as error:
         problems.append(f"{name} in the secret {SECRET}: {error}")
         return None
+
+
+def agent_config(settings: Settings) -> AgentConfig:
+    """How calls are made."""
+    return AgentConfig(
+        ca_file=settings.kagent_ca_file,
+        protocol=settings.kagent_protocol,
+        user_id=settings.kagent_user_id,
+        timeout_s=settings.kagent_timeout_s,
+        retry_attempts=settings.retry_attempts,
+        retry_backoff_s=settings.retry_backoff_s,
+        calls_per_worker=settings.calls_per_worker,
+        calls_per_agent=settings.calls_per_agent,
+        redeliver_for_s=settings.redeliver_for.total_seconds(),
+        run_deadline_s=settings.run_deadline_s,
+    )
 
 
 def mending_command(settings: Settings, files: SecretFiles) -> str:

@@ -22,7 +22,7 @@ from khook.kube.watch import Watch
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
 from khook.sizing import slot_names
-from khook.supervisor.agent_credentials import AgentCredentials
+from khook.supervisor.agent_credentials import AgentCredentials, agent_config
 from khook.supervisor.api_credentials import ApiCredentials
 from khook.supervisor.health import Health
 from khook.supervisor.hooks import HookIndex
@@ -248,18 +248,7 @@ class Supervisor:
             messages.WorkerConfig(
                 credentials=kube_credentials.encode(self._api.credentials),
                 access=self._agents.access,
-                agents=messages.AgentConfig(
-                    ca_file=settings.kagent_ca_file,
-                    protocol=settings.kagent_protocol,
-                    user_id=settings.kagent_user_id,
-                    timeout_s=settings.kagent_timeout_s,
-                    retry_attempts=settings.retry_attempts,
-                    retry_backoff_s=settings.retry_backoff_s,
-                    calls_per_worker=settings.calls_per_worker,
-                    calls_per_agent=settings.calls_per_agent,
-                    redeliver_for_s=settings.redeliver_for.total_seconds(),
-                    run_deadline_s=settings.run_deadline_s,
-                ),
+                agents=agent_config(settings),
                 incidents=messages.IncidentConfig(
                     cooldown_s=settings.cooldown.total_seconds(),
                     resolve_after_s=settings.resolve_after.total_seconds(),

@@ -152,8 +152,7 @@ class RowBook:
     def _budget(self, rows: Iterable[Row]) -> Budget | None:
         if not self._calls_an_hour:
             return None
-        charged = [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]
-        return Budget(self._calls_an_hour, now=self._now(), charged=charged)
+        return Budget(self._calls_an_hour, now=self._now(), charged=row_rules.charged(rows))
 
     def _give_up_budget(self) -> None:
         """A call that waited for the budget will not be made: never in silence."""
