@@ -26,7 +26,8 @@ app = typer.Typer(
     New here? `khook demo` shows all of it on this machine; no Kubernetes is needed. Nothing happens?
     `khook check` looks at the installation, `khook explain namespace/pod` at one pod.
     """,
-    epilog="Settings are environment variables; the README lists them. Exit codes: 0 done, 1 unexpected, 2 wrong usage, "
+    epilog="Settings are environment variables; the README lists them. "
+    "Exit codes: 0 done, 1 unexpected, 2 wrong usage, "
     "70 no worker can be kept running, 75 another replica leads, 78 bad settings, or a file that cannot be used.",
 )
 
@@ -133,7 +134,8 @@ def shards(
 def check(
     *,
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Files with Hooks; `-` is stdin.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Files with Hooks; `-` is stdin.", show_default=False),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only the files: ask neither the API server nor kagent.")
@@ -162,12 +164,15 @@ def explain(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|-|NAMESPACE/POD", help="A file with an Event or a Pod, `-` for stdin, or a pod in the cluster."
+            metavar="FILE|-|NAMESPACE/POD",
+            help="A file with an Event or a Pod, `-` for stdin, or a pod in the cluster.",
         ),
     ],
     hooks: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Judge by the Hooks in this file instead of the cluster's.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Judge by the Hooks in this file instead of the cluster's.", show_default=False
+        ),
     ] = None,
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Judge it as if khook saw it happen, however old it is.")

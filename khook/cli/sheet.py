@@ -3,13 +3,13 @@
 Plain lines have no colour, no frame and no cut: `grep`, `awk` and a log want them so.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,8 @@ class Column:
     title: str
     number: bool = False
     """Aligned to the right."""
+    colours: Mapping[str, str] = field(default_factory=dict)
+    """On a terminal: a rich style for each of these texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,5 +60,9 @@ def _table(sheet: Sheet) -> Table:
     for column in sheet.columns:
         table.add_column(column.title, justify="right" if column.number else "left", overflow="fold")
     for row in sheet.rows:
-        table.add_row(*(escape(text) for text in row))
+        table.add_row(*(_cell(text, column) for text, column in zip(row, sheet.columns, strict=True)))
     return table
+
+
+def _cell(text: str, column: Column) -> Text:
+    return Text(text, style=column.colours.get(text, ""))
