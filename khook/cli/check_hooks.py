@@ -16,12 +16,11 @@ from khook.cli.findings import Finding, ok, warning, wrong
 from khook.core.condition import find_condition
 from khook.core.match import Entry
 from khook.core.signal import EventType
-from khook.core.template import Field, parse
+from khook.core.template import Field, parse, shown_fields
 from khook.settings import Settings
 
 _PASSING: Final = frozenset({EventType.POD_PENDING, EventType.PROBE_FAILED})
 _EVENT_TEXT: Final = (Field.EVENT_MESSAGE, Field.MESSAGE, Field.REASON)
-_MARKS: Final = {field: f"<{field.name}>" for field in Field}
 _KNOWN_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 SHOWN_MOST: Final = 20
 """Of the cluster's Hooks, so many lines: more is a matter for `kubectl get hooks -A`."""
@@ -127,8 +126,8 @@ def _seldom_meant(entry: Entry) -> Iterator[tuple[str, str]]:
             f"{where}: without holdFor the agent is asked about trouble that passes by itself, such as a node that "
             "is being made or a pod that warms up; 2m is a good beginning",
         )
-    shown = parse(entry.prompt).render(_MARKS)
-    used = [f"{{{{.{field.value}}}}}" for field in _EVENT_TEXT if _MARKS[field] in shown]
+    shown = shown_fields(parse(entry.prompt).body)
+    used = [f"{{{{.{field.value}}}}}" for field in _EVENT_TEXT if field in shown]
     if used:
         yield (
             "prompt",

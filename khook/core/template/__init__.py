@@ -10,7 +10,7 @@ The data flow: `lexer` → `parser` → `nodes` → `render`. `functions` and `g
 """
 
 from khook.core.template.error import TemplateError
-from khook.core.template.nodes import Field
+from khook.core.template.nodes import Field, shown_fields
 from khook.core.template.parser import DEPTH_MAX, NODES_MAX, SOURCE_MAX_CHARS, parse
 from khook.core.template.render import MADE_MAX_CHARS, OUTPUT_MAX_CHARS, Template
 
@@ -24,4 +24,5 @@ __all__ = [
     "Template",
     "TemplateError",
     "parse",
+    "shown_fields",
 ]

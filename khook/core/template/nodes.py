@@ -125,3 +125,30 @@ class If:
 
 Node = Text | Action | If
 Block = tuple[Node, ...]
+
+
+def shown_fields(block: Block) -> frozenset[Field]:
+    """The fields whose value may be put into the text; those that only a condition looks at are not."""
+    found: set[Field] = set()
+    for node in block:
+        match node:
+            case Text():
+                pass
+            case Action(pipeline):
+                found |= _read(pipeline)
+            case If(branches, otherwise):
+                for body in (*(branch.body for branch in branches), otherwise):
+                    found |= shown_fields(body)
+    return frozenset(found)
+
+
+def _read(operand: Operand | Call) -> frozenset[Field]:
+    match operand:
+        case FieldValue(field):
+            return frozenset({field})
+        case Pipeline(first, stages):
+            return frozenset().union(_read(first), *map(_read, stages))
+        case Call(_, arguments):
+            return frozenset().union(*map(_read, arguments))
+        case Constant():
+            return frozenset()
