@@ -79,6 +79,7 @@ async def explained(
 ) -> Explanation:
     """`seams`: see `reached`. Raises BadDocument and KhookErrors."""
     is_live = asked.line is None and not asked.events
+    only_events = asked.line is None and bool(asked.events)
     async with AsyncExitStack() as stack:
         cluster: Cluster | None = None
         if is_live or wanted.hooks is None:
@@ -90,7 +91,7 @@ async def explained(
             asked = replace(asked, line=await cluster.pod(asked.namespace, asked.name))
         hooks = await _hooks(asked, wanted, cluster)
         around = _around(chosen, clock=clock, cluster=cluster, asked=asked)
-        pod, facts = _facts(asked, wanted, around)
+        pod, facts = _facts(asked, around, listed=not wanted.as_new, only_events=only_events)
         owner = await _owner(asked.namespace, pod, hooks, chosen, cluster)
     return explain(facts, namespace=asked.namespace, name=asked.name, pod=pod, owner=owner, hooks=hooks, around=around)
 
@@ -132,13 +133,16 @@ def _around(chosen: Settings, *, clock: Clock, cluster: Cluster | None, asked: Q
     )
 
 
-def _facts(asked: Question, wanted: Wanted, around: Surroundings) -> tuple[PodFacts | None, Sequence[Fact]]:
-    chosen, listed = around.settings, not wanted.as_new
+def _facts(
+    asked: Question, around: Surroundings, *, listed: bool, only_events: bool
+) -> tuple[PodFacts | None, Sequence[Fact]]:
+    """`only_events`: nobody asked about the pod itself, and what its status says is not told."""
+    stuck_pending = around.settings.stuck_pending
     facts: list[Fact] = []
     pod: PodFacts | None = None
     if asked.line is not None:
-        pod, told = facts_of_pod(asked.line, listed=listed, now=around.now, stuck_pending=chosen.stuck_pending)
-        facts += told
+        pod, told = facts_of_pod(asked.line, listed=listed, now=around.now, stuck_pending=stuck_pending)
+        facts += () if only_events else told
     facts += [fact_of_event(event, pod, listed=listed) for event in asked.events]
     return pod, newest_first(facts)
 

@@ -84,6 +84,9 @@ class A2aAgents:
 
     def answer(self, request: Request, *, api_key: str, now: datetime, drawn: Fault | None) -> Reply:
         """One request to any of kagent's routes."""
+        looked_at = self._looked_at(request, api_key=api_key)
+        if looked_at is not None:
+            return looked_at
         step, agent = self._step(request)
         if step is None:
             return text_reply(404, "404 page not found")
@@ -93,6 +96,21 @@ class A2aAgents:
         if step is Step.SEND:
             call_id = str(_get(_rpc(request.body), "params", "message", "contextId") or "")
             self._record.attempted(Attempt(agent=agent, call_id=call_id, end=reply.end, time=now))
+        return reply
+
+    def _looked_at(self, request: Request, *, api_key: str) -> Reply | None:
+        """What is asked for its own sake and is no step of a call: a user's sessions, an agent's card."""
+        match request.method, request.path.split("/")[1:]:
+            case "GET", ["api", "sessions"]:
+                reply = json_reply(200, {"error": False, "data": [], "message": "Successfully listed sessions"})
+            case "GET", ["api", "a2a", namespace, name, ".well-known", "agent-card.json"]:
+                agent = f"{namespace}/{name}"
+                card = {"name": name.replace("-", "_"), "protocolVersion": "0.3", "skills": []}
+                reply = json_reply(200, card) if self._exists(agent) else text_reply(404, f"Agent {agent} not found")
+            case _:
+                return None
+        if api_key and request.headers.get("authorization") != f"Bearer {api_key}":
+            return text_reply(401, "Unauthorized")
         return reply
 
     def _step(self, request: Request) -> tuple[Step | None, str]:

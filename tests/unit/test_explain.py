@@ -29,7 +29,7 @@ from khook import settings
 from khook.cli import explain_view
 from khook.cli.documents import BadDocument
 from khook.cli.explain_call import TEST, marked
-from khook.cli.explain_facts import fact_of_event, facts_of_pod, newest_first
+from khook.cli.explain_facts import Fact, fact_of_event, facts_of_pod, newest_first
 from khook.cli.explain_input import question
 from khook.cli.explain_judge import Surroundings, configured, explain
 from khook.cli.explain_live import Agent, AgentAccess, Breaker, Live
@@ -112,7 +112,8 @@ class Case:
 
 def explained(case: Case) -> Explanation:
     around = Surroundings(settings=settings.load(case.environ), now=NOW, live=case.live, key_missing=case.key_missing)
-    facts, read = [], None
+    facts: list[Fact] = []
+    read = None
     if case.pod is not None:
         line = msgspec.convert(case.pod, PodLine)
         read, told = facts_of_pod(line, listed=not case.as_new, now=NOW, stuck_pending=timedelta(minutes=1))
