@@ -16,6 +16,7 @@ import orjson
 from rich.console import Console
 
 from khook import log, settings
+from khook.agents.auto import EXECUTE
 from khook.cli import explain_live, explain_view
 from khook.cli.documents import BadDocument
 from khook.cli.explain_call import agent_access, call
@@ -58,8 +59,7 @@ def run(wanted: Wanted, environ: Mapping[str, str] | None = None) -> int:
         environ["KHOOK_STATUS_ADDRESS"] = wanted.address
     log.configure(level="error", format="text")
     chosen = settings.load(environ)
-    if chosen.kagent_api_key is not None:
-        log.register_secret(chosen.kagent_api_key.get_secret_value())
+    _has_key(chosen)
     console = Console()
     try:
         asked = question(wanted.target, default_namespace="default")
@@ -96,6 +96,14 @@ async def explained(
     return explain(facts, namespace=asked.namespace, name=asked.name, pod=pod, owner=owner, hooks=hooks, around=around)
 
 
+def _has_key(chosen: Settings) -> bool:
+    """And what it is, is blotted out of all that is shown."""
+    try:
+        return bool(agent_access(chosen).api_key)
+    except KhookError:
+        return False  # `khook check` says what is wrong with it
+
+
 async def _read(asked: Question, cluster: Cluster) -> Question:
     line = await cluster.pod(asked.namespace, asked.name)
     events = await cluster.events(asked.namespace, asked.name)
@@ -126,9 +134,7 @@ def _around(chosen: Settings, *, clock: Clock, cluster: Cluster | None, asked: Q
         settings=chosen,
         now=clock.now() if cluster is None else cluster.client.server_now(),
         live=live,
-        key_missing=chosen.kagent_protocol == "execute"
-        and chosen.kagent_api_key is None
-        and chosen.kagent_credentials_dir is None,
+        key_missing=chosen.kagent_protocol == EXECUTE and not _has_key(chosen),
         notes=notes,
     )
 

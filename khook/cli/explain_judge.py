@@ -33,7 +33,7 @@ from khook.core.template import parse
 from khook.core.verdict import window_end
 from khook.kube.hooks import HookObject, HookRef
 from khook.settings import Settings
-from khook.worker.asking import request_for
+from khook.worker.asking import request_for, without_secrets
 
 SHOWN_AS: Final = CallId("00000000-0000-4000-8000-000000000000")
 """The call id of a prompt that is only shown; a real one is random."""
@@ -94,7 +94,9 @@ def _of_fact(
     found = [
         outcome
         for hook in hooks
-        for outcome in _Judge(hook, fact.signal, oom=fact.oom, pod=known, owner=owner, around=around).outcomes()
+        for outcome in _Judge(
+            hook, without_secrets(fact.signal), oom=fact.oom, pod=known, owner=owner, around=around
+        ).outcomes()
     ]
     return furthest_first(found) or [_no_entry(fact.signal.type, "")]
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from khook.cli.explain_outcome import Explanation, Outcome, Reason, Told
 from khook.core.moment import rfc3339_seconds
 from khook.core.text import plain
+from khook.log import redacted
 
 LINE_MAX_BYTES: Final = 2048
 PROMPT_LINES_MOST: Final = 2000
@@ -102,4 +103,4 @@ def _say(console: Console, line: str, style: str = "") -> None:
 
 
 def _plain(text: str) -> str:
-    return plain(text, max_bytes=LINE_MAX_BYTES)
+    return plain(redacted(text), max_bytes=LINE_MAX_BYTES)

@@ -4,12 +4,21 @@ Made of the row, its entry and nothing else, so that whoever makes it again, aft
 makes the same one.
 """
 
+from dataclasses import replace
+from typing import Final
+
 from khook.agents.outcome import AgentRequest, Context
 from khook.core.incident import CallId, Row
 from khook.core.match import Entry
 from khook.core.prompt import Told, render_prompt
+from khook.core.signal import Signal
 from khook.core.template import Template
+from khook.core.text import plain
 from khook.kube.hooks import HookRef
+from khook.log import redacted
+
+WORDS_MAX_BYTES: Final = 64 * 1024
+"""Of a message that is searched for secrets. What is kept of it is 1 KiB; core/v1 lets an Event have any length."""
 
 
 def request_for(
@@ -49,3 +58,12 @@ def request_for(
         ),
         hook=ref.key,
     )
+
+
+def without_secrets(signal: Signal) -> Signal:
+    """Its words go into the Hook's status and to an agent; a pod may print anything, and so may a probe."""
+    # Cleaned first: a key with an invisible character in it is the key again once that is gone.
+    message, reason = (redacted(plain(text, max_bytes=WORDS_MAX_BYTES)) for text in (signal.message, signal.reason))
+    if (message, reason) == (signal.message, signal.reason):
+        return signal  # nearly always: a copy costs more than the look
+    return replace(signal, message=message, reason=reason)

@@ -9,7 +9,6 @@ Invariant: everything here runs on the worker's one loop, and between two awaits
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -21,14 +20,13 @@ from khook.core.match import Entry
 from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts
 from khook.core.signal import PodLine, Signal
-from khook.core.text import plain
 from khook.errors import Forbidden, KubeError
 from khook.kube.backoff import BackOff
 from khook.kube.hooks import HookObject, HookRef
 from khook.kube.resources import EVENTS, PODS, Resource
 from khook.kube.watch import Sink, Watch
-from khook.log import redacted
 from khook.messages import NamespaceReport
+from khook.worker.asking import without_secrets
 from khook.worker.held import Held, HeldEvents
 from khook.worker.intake import EventIntake
 from khook.worker.job import Job
@@ -43,8 +41,6 @@ TEXT_WAIT_S: Final = 2.0
 """A fire from pod status waits this long for an Event that tells the same in words, where there may be one."""
 GROUP_WAIT_S: Final = 5.0
 """`groupWait`: the first fire of a group waits this long for the other pods that fail with it."""
-WORDS_MAX_BYTES: Final = 64 * 1024
-"""Of a message that is searched for secrets. What is kept of it is 1 KiB; core/v1 lets an Event have any length."""
 REPORT_FROM_S: Final = 75.0
 """Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
 
@@ -281,7 +277,7 @@ class OwnedNamespace:
         held_out: bool = False,
     ) -> None:
         """Judge a signal for these entries of a table, or all; those that group by owner once the owner is known."""
-        signal = _without_secrets(signal)
+        signal = without_secrets(signal)
         entries = None if audience is None else audience.entries
         judge = partial(self._judge_now, table, signal, oom=belongs_to_oom(signal, pod), held_out=held_out)
         if pod is None or not table.grouping:
@@ -400,12 +396,3 @@ class OwnedNamespace:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours: the worker goes down with it, and its successor starts from what is written.
             self._parts.broken(error)
-
-
-def _without_secrets(signal: Signal) -> Signal:
-    """Its words go into the Hook's status and to an agent; a pod may print anything, and so may a probe."""
-    # Cleaned first: a key with an invisible character in it is the key again once that is gone.
-    message, reason = (redacted(plain(text, max_bytes=WORDS_MAX_BYTES)) for text in (signal.message, signal.reason))
-    if (message, reason) == (signal.message, signal.reason):
-        return signal  # nearly always: a copy costs more than the look
-    return replace(signal, message=message, reason=reason)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,18 +44,48 @@ def test_the_first_signal_asks_to_stop_and_the_second_exits_at_once() -> None:
 def test_help_teaches_every_command() -> None:
     done = khook("--help")
     assert done.returncode == 0
-    assert {"run", "demo", "shards", "version"} <= set(done.stdout.split())
+    assert {"run", "demo", "shards", "check", "explain", "version"} <= set(done.stdout.split())
     assert "khook demo" in done.stdout
     assert "78 bad settings" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("command", "taught"), [("run", "KAGENT_API_KEY"), ("demo", "--keep"), ("shards", "--workers")]
+    ("command", "taught"),
+    [
+        ("run", "KAGENT_API_KEY"),
+        ("demo", "--keep"),
+        ("shards", "--workers"),
+        ("check", "--offline"),
+        ("explain", "--call"),
+        ("version", "which khook"),
+    ],
 )
 def test_each_command_explains_itself(command: str, taught: str) -> None:
+    """What it is for, and two commands to type."""
     done = khook(command, "--help")
     assert done.returncode == 0
     assert taught in done.stdout
+    examples = [line for line in done.stdout.splitlines() if f"khook {command}" in line and "Usage:" not in line]
+    assert len(examples) >= 2
+
+
+def test_a_shell_completes_the_commands() -> None:
+    done = khook(_KHOOK_COMPLETE="complete_bash", COMP_WORDS="khook ex", COMP_CWORD="1")
+    assert done.stdout.split() == ["explain"]
+    assert (
+        "_khook_completion"
+        in khook("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1").stdout
+    )
+
+
+def test_colour_is_for_a_terminal_and_can_be_switched_off(tmp_path: Path) -> None:
+    """rich takes TTY_COMPATIBLE for a terminal that we do not have here."""
+    (tmp_path / "h.yaml").write_text("kind: Hook\n")
+    arguments = ("check", "--offline", str(tmp_path / "h.yaml"))
+    as_terminal = {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}
+    assert "\x1b[32mok" in khook(*arguments, NO_COLOR="", **as_terminal).stdout
+    assert "\x1b[32m" not in khook(*arguments, **as_terminal).stdout
+    assert "\x1b" not in khook(*arguments, NO_COLOR="").stdout
 
 
 def test_version_names_the_installed_package() -> None:
@@ -97,12 +128,12 @@ def test_the_controller_does_not_carry_the_command_line_for_people() -> None:
         "from khook.cli.main import main\n"
         "try: main(['run'])\n"
         "except SystemExit: pass\n"
-        "print('typer' in sys.modules, 'khook.cli.demo' in sys.modules)"
+        "print([name for name in ('typer', 'yaml', 'khook.cli.app', 'khook.cli.check') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={"LOG_LEVEL": "loud"}, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout == "False False\n", done.stderr
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_help_is_shown_where_no_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
