@@ -91,7 +91,8 @@ class World:
             later=self._later,
         )
         self._cluster = cluster
-        self._rows: dict[IncidentKey, Any] = {}
+        self._rows: dict[str, dict[IncidentKey, Any]] = {}
+        """By Hook, as its last status had them."""
         self._hooks_watch: Watch | None = None
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
@@ -165,27 +166,35 @@ class World:
     def _status_moved(self, hook: dict[str, Any]) -> None:
         uid, rows = hook["metadata"]["uid"], hook["status"].get("activeEvents") or ()
         self.history.sizes.rows = max(self.history.sizes.rows, len(rows))
+        before = self._rows.get(uid, {})
+        after: dict[IncidentKey, Any] = {}
         for row in rows:
-            key = (uid, row["eventType"], row.get("agent", ""), row["resourceName"])
-            call = row.get("call") or {}
-            seen = (call, row["status"])
-            if self._rows.get(key) == seen:
-                continue
-            self._rows[key] = seen
-            self.history.rows.append(
-                RowFact(
-                    at_s=self._loop.time(),
-                    key=key,
-                    call_id=call.get("id", ""),
-                    state=call.get("state", ""),
-                    reason=call.get("reason", ""),
-                    firing=row["status"] == "firing",
-                    number=next(self.network.numbers),
-                    claimed_s=_seconds(call.get("claimedTime")) or 0.0,
-                    accepted_s=_seconds(call.get("acceptedTime")),
-                    ended_s=_seconds(call.get("endedTime")),
-                )
+            key, call = _key(uid, row), row.get("call") or {}
+            pods = tuple(one["name"] for one in (row.get("facts") or {}).get("pods", ()))
+            seen = after[key] = (call, row["status"], pods)
+            if before.get(key) != seen:
+                self._row_moved(key, call, firing=row["status"] == "firing", pods=pods)
+        for key in before:
+            if key not in after:
+                self._row_moved(key, {}, firing=False)
+        self._rows[uid] = after
+
+    def _row_moved(self, key: IncidentKey, call: dict[str, Any], *, firing: bool, pods: tuple[str, ...] = ()) -> None:
+        self.history.rows.append(
+            RowFact(
+                at_s=self._loop.time(),
+                key=key,
+                call_id=call.get("id", ""),
+                state=call.get("state", ""),
+                reason=call.get("reason", ""),
+                firing=firing,
+                number=next(self.network.numbers),
+                claimed_s=_seconds(call.get("claimedTime")) or 0.0,
+                accepted_s=_seconds(call.get("acceptedTime")),
+                ended_s=_seconds(call.get("endedTime")),
+                pods=pods,
             )
+        )
 
     # The end.
 
@@ -222,7 +231,7 @@ class World:
                 end.wanted.append(namespace)
             status = self._cluster.get(path).get("status") or {}
             for row in status.get("activeEvents") or ():
-                end.rows[uid, row["eventType"], row.get("agent", ""), row["resourceName"]] = row
+                end.rows[_key(uid, row)] = row
 
     async def _stop(self) -> None:
         tasks = asyncio.ensure_future(asyncio.gather(*(replica.stop() for replica in self.replicas)))
@@ -265,6 +274,11 @@ def _crd() -> dict[str, Any]:
     for version in made["spec"]["versions"]:
         version["schema"]["openAPIV3Schema"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return made
+
+
+def _key(uid: str, row: dict[str, Any]) -> IncidentKey:
+    kind, name = row.get("resourceKind", "Pod"), row["resourceName"]
+    return (uid, row["eventType"], row.get("agent", ""), name if kind == "Pod" else f"{kind}/{name}")
 
 
 def _where(task: "asyncio.Task[Any]") -> str:
