@@ -26,9 +26,10 @@ class Budget:
             raise ValueError("a Hook without a limit has no budget")
         self._size = size
         self._calls = float(size)
-        self._time = now - REFILLED_IN
-        for time in sorted(charged):
-            self._refill(min(time, now))
+        earlier = sorted(min(time, now) for time in charged)
+        self._time = earlier[0] if earlier else now
+        for time in earlier:
+            self._refill(time)
             self._calls = max(0.0, self._calls - 1)
         self._refill(now)
 
@@ -43,11 +44,6 @@ class Budget:
             return False
         self._calls -= 1
         return True
-
-    def next_time(self, now: datetime) -> datetime:
-        """When there is a call again; `now` where there is one."""
-        self._refill(now)
-        return now + max(0.0, 1 - self._calls) / self._size * REFILLED_IN
 
     def _refill(self, now: datetime) -> None:
         """Our idea of the server's time may step back by a second: then nothing is refilled, and nothing lost."""

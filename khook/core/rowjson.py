@@ -4,6 +4,7 @@ Writing lists the fields in the order a person reads them. Reading goes through 
 fields: whatever anybody has written there, it gives a row or it gives none, and says how many parts made no sense.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -80,6 +81,20 @@ def row_bytes(row: Row) -> int:
         for pod in facts.pods:
             texts += (pod.name, pod.reason)
     return size + sum(map(_json_bytes, texts))
+
+
+class RowSizes:
+    """`row_bytes` of one Hook's rows, each reckoned once: a row is immutable, and a storm asks at each new incident."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Row, int]] = {}
+        """By identity, which stays a row's own as long as the row is held here."""
+
+    def of(self, rows: Sequence[Row]) -> list[int]:
+        known = self._known
+        sized = [known.get(id(row)) or (row, row_bytes(row)) for row in rows]
+        self._known = {id(row): one for row, one in zip(rows, sized, strict=True)}
+        return [size for _, size in sized]
 
 
 def _render_signal(signal: LastSignal) -> Json:

@@ -25,7 +25,7 @@ from khook.core.incident import (
 )
 from khook.core.match import Entry
 from khook.core.owner import POD_KIND, ResourceRef
-from khook.core.rowjson import row_bytes
+from khook.core.rowjson import RowSizes, row_bytes
 from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.text import plain
@@ -227,7 +227,12 @@ class Room:
 
 
 def make_room(
-    rows: Sequence[Row], *, now: datetime, cooldown_of: Callable[[Row], timedelta], rules: IncidentRules
+    rows: Sequence[Row],
+    *,
+    now: datetime,
+    cooldown_of: Callable[[Row], timedelta],
+    rules: IncidentRules,
+    sizes: RowSizes | None = None,
 ) -> Room:
     """Room for one more row of this Hook: first without those past their life, then without those for the budget.
 
@@ -238,7 +243,7 @@ def make_room(
     gone = {id(row) for row in dropped}
     kept = [row for row in rows if id(row) not in gone]
     rows_over = len(kept) + 1 - MAX_ROWS
-    bytes_over = sum(map(row_bytes, kept)) + ROW_RESERVE_BYTES - ACTIVE_EVENTS_MAX_BYTES
+    bytes_over = sum((sizes or RowSizes()).of(kept)) + ROW_RESERVE_BYTES - ACTIVE_EVENTS_MAX_BYTES
     failed: list[Row] = []
     for row in sorted(filter(waits_for_budget, kept), key=lambda row: row.last_seen):
         if rows_over <= 0 and bytes_over <= 0:
@@ -331,7 +336,8 @@ def _retold(row: Row, signal: Signal, seen: datetime, *, pod_count: int) -> Row:
         facts = replace(_facts(row, signal, seen), pods=facts.pods, pod_count=facts.pod_count)
     if says and row.is_group:
         facts = _joined(facts, signal, pod_count=pod_count)
-    return replace(row, facts=replace(facts, count=row.count))
+    facts = replace(facts, count=row.count)
+    return row if facts == row.facts else replace(row, facts=facts)
 
 
 def _joined(facts: Facts, signal: Signal, *, pod_count: int) -> Facts:

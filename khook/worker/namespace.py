@@ -307,7 +307,7 @@ class OwnedNamespace:
         occasion = Occasion(signal=signal, pod=pod, resource=resource, held_out=held_out)
         judged = table.signal(occasion, oom=oom, only=entries)
         for fire in judged.fires:
-            self._deliver(table, fire, text_may_come=signal.may_be_told_better)
+            self._deliver(table, fire, text_may_come=signal.may_be_told_better and not held_out)
         for call_id in judged.texts:
             self._parts.delivery.text_came(call_id)
 

@@ -21,6 +21,7 @@ from khook.core.incident import CallId, CallReason, CallState, EntryId, Incident
 from khook.core.match import Entry, match
 from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts, settled, unwell
+from khook.core.rowjson import RowSizes
 from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.template import Template, parse
 from khook.core.verdict import judge
@@ -133,6 +134,7 @@ class HookTable:
         """The pods of each group whose call is unsent."""
         self._holds = Holds()
         self._allowance: Allowance[RowKey] = Allowance(self._budget(()))
+        self._sizes = RowSizes()
         self._rendered = status_rules.RenderedRows()
         self._legacy: tuple[Row, ...] = ()
         self._generation = 0
@@ -361,7 +363,7 @@ class HookTable:
 
     def _room(self, now: datetime) -> row_rules.Room:
         rows = list(self._rows.values())
-        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules)
+        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules, sizes=self._sizes)
 
     def _tell_full(self) -> None:
         if not self._full:
