@@ -101,6 +101,18 @@ def reworded(row: Row, signal: Signal, *, pod_count: int = 1) -> Row:
     return _retold(row, signal, row.facts.time, pod_count=pod_count)
 
 
+def says_more(row: Row, signal: Signal, *, now: datetime, rules: IncidentRules) -> bool:
+    """Whether a stale signal may add to the unsent call (`reworded`): it may tell of a failure that this call is about.
+
+    A pod of a group whose signals the row remembers was counted in its time, in this call or in one before. And a LIST
+    shows the last restart of a pod for ever: what happened too long ago to open an incident is none of this one's.
+    """
+    if not row.is_group or row.facts is None or signal.pod == row.facts.pod:
+        return True
+    is_history = signal.listed and not signal.level and now - signal.raw_time > rules.max_signal_age
+    return row.signal_of(signal.pod_uid) is None and not is_history
+
+
 def calling(row: Row, *, protocol: str) -> Row:
     """The claim says from here on that it may be on the wire."""
     return _with_call(row, state=CallState.CALLING, reason=None, protocol=protocol)

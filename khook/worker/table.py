@@ -273,7 +273,11 @@ class HookTable:
         self._counters.judged(entry.event_type, verdict)
         if verdict is Verdict.NO_ROOM:
             self._tell_full()
-        if verdict is Verdict.STALE and row is not None:
+        if (
+            verdict is Verdict.STALE
+            and row is not None
+            and row_rules.says_more(row, signal, now=now, rules=self._rules)
+        ):
             self._reword(key, row, signal, texts)
         if not verdict.changes_row:
             return
