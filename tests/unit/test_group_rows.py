@@ -5,7 +5,7 @@ from typing import Any
 from incidents import COOLDOWN, RULES, a_call, a_signal, an_entry, at
 
 from khook.core import rows
-from khook.core.incident import CallId, CallReason, CallState, Row, Verdict
+from khook.core.incident import CallId, CallReason, CallState, LastSignal, Row, Verdict
 from khook.core.owner import ResourceRef
 from khook.core.rowjson import render_row, restore_row
 from khook.core.signal import PodUid, Signal, Source
@@ -103,6 +103,7 @@ def test_a_listed_pod_that_is_old_news_still_joins_the_group_that_waits() -> Non
     told = rows.reworded(row, late, pod_count=2)
     assert names(told) == ["web-5", "web-1"]
     assert (told.count, told.last_signal) == (row.count, row.last_signal)
+    assert told.signal_of(late.pod_uid) == LastSignal(pod_uid=late.pod_uid, raw_time=late.raw_time)
 
 
 def test_a_listed_pod_joins_no_group_that_counted_it_before_nor_one_that_failed_long_after_it() -> None:
