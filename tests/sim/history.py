@@ -91,6 +91,8 @@ class RunFact:
     pod: str
     namespace: str
     protocol: str
+    named: frozenset[str] = frozenset()
+    """Where pods have owners: the pods of its namespace that its prompt names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +118,6 @@ class RowFact:
     claimed_s: float
     accepted_s: float | None
     ended_s: float | None
-    pods: tuple[str, ...] = ()
-    """Of a group: those that its facts name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

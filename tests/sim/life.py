@@ -5,6 +5,7 @@ import gc
 import heapq
 import logging
 import random
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -170,16 +171,15 @@ class World:
         after: dict[IncidentKey, Any] = {}
         for row in rows:
             key, call = _key(uid, row), row.get("call") or {}
-            pods = tuple(one["name"] for one in (row.get("facts") or {}).get("pods", ()))
-            seen = after[key] = (call, row["status"], pods)
+            seen = after[key] = (call, row["status"])
             if before.get(key) != seen:
-                self._row_moved(key, call, firing=row["status"] == "firing", pods=pods)
+                self._row_moved(key, call, firing=row["status"] == "firing")
         for key in before:
             if key not in after:
                 self._row_moved(key, {}, firing=False)
         self._rows[uid] = after
 
-    def _row_moved(self, key: IncidentKey, call: dict[str, Any], *, firing: bool, pods: tuple[str, ...] = ()) -> None:
+    def _row_moved(self, key: IncidentKey, call: dict[str, Any], *, firing: bool) -> None:
         self.history.rows.append(
             RowFact(
                 at_s=self._loop.time(),
@@ -192,7 +192,6 @@ class World:
                 claimed_s=_seconds(call.get("claimedTime")) or 0.0,
                 accepted_s=_seconds(call.get("acceptedTime")),
                 ended_s=_seconds(call.get("endedTime")),
-                pods=pods,
             )
         )
 
@@ -247,6 +246,10 @@ class World:
     def _read_records(self) -> None:
         history = self.history
         history.acts, history.streams = self.network.acts, self.network.streams
+        pods: dict[str, set[str]] = {}
+        for pod in self._plan.pods:
+            if any(one.owner for one in self._plan.pods if one.namespace == pod.namespace):
+                pods.setdefault(pod.namespace, set()).add(pod.name)
         for run in self.agents.runs:
             agent = run.agent if "/" in run.agent else f"{AGENT_NAMESPACE}/{run.agent}"
             history.runs.append(
@@ -258,6 +261,7 @@ class World:
                     pod=run.context["resourceName"],
                     namespace=run.context["namespace"],
                     protocol=run.protocol,
+                    named=_named(run.prompt, pods.get(run.context["namespace"])),
                 )
             )
         for attempt in self.agents.attempts:
@@ -279,6 +283,11 @@ def _crd() -> dict[str, Any]:
 def _key(uid: str, row: dict[str, Any]) -> IncidentKey:
     kind, name = row.get("resourceKind", "Pod"), row["resourceName"]
     return (uid, row["eventType"], row.get("agent", ""), name if kind == "Pod" else f"{kind}/{name}")
+
+
+def _named(prompt: str, pods: set[str] | None) -> frozenset[str]:
+    """Those of these pods whose name stands in it."""
+    return frozenset(pods & set(re.findall("[a-z0-9-]+", prompt))) if pods else frozenset()
 
 
 def _where(task: "asyncio.Task[Any]") -> str:

@@ -96,9 +96,8 @@ class Call:
 
     @property
     def named(self) -> frozenset[str]:
-        """The pods that its facts named when an agent took it."""
-        named = [fact.pods for fact in self.facts if fact.pods and fact.at_s <= self.accepted_s]
-        return frozenset(named[-1]) if named else frozenset()
+        """The pods that its agent was told of."""
+        return self.runs[0].named if self.runs else frozenset()
 
     def mutes_until_s(self, cooldown_s: float) -> float:
         """Until when evidence is a repeat of this call's, or meets it in flight."""

@@ -43,7 +43,8 @@ def groups(history: History) -> list[str]:
     The direct controller stands in for an owner only where a look-up may have failed. Which pods had joined is exact
     only while nothing went wrong between the first evidence and the send.
     """
-    known, wrong = lives(history), []
+    known = lives(history)
+    wrong: list[str] = []
     pods = {(pod.namespace, pod.name): pod for pod in history.plan.pods}
     sent: dict[str, float] = {}
     for act in history.acts:
@@ -60,7 +61,7 @@ def groups(history: History) -> list[str]:
         since_s = float("-inf")
         for call in sorted((one for one in its_calls if one.accepted), key=lambda one: one.claimed_s):
             wrong += _wrongly_named(call, told, since_s=since_s)
-            if not life.hold_s and call.id in sent:
+            if not life.hold_s and call.runs and call.id in sent:
                 wrong += _unnamed(history, call, told, since_s=since_s, sent_s=sent[call.id])
             since_s = call.claimed_s
     return wrong
@@ -87,8 +88,13 @@ def _misplaced(
 
 
 def _wrongly_named(call: Call, told: list[Told], *, since_s: float) -> Iterator[str]:
-    """Every pod that a call names has failed since the call before it."""
-    failed = {one.pod for one in told if since_s - SLACK_S <= one.at_s <= call.accepted_s}
+    """Every pod that a call names has failed since the call before it, or has not been well since."""
+    failed = {
+        one.pod
+        for one in told
+        if one.at_s <= call.accepted_s
+        and (one.at_s >= since_s - SLACK_S or (one.spell is not None and one.spell.until_s >= call.claimed_s - SLACK_S))
+    }
     if strangers := sorted(call.named - failed):
         yield f"{call.accepted_s:.3f} names {strangers}, of which nothing was told: {spoken(call.key)}, call {call.id}"
 
@@ -191,8 +197,8 @@ def _kept_waiting(
 ) -> Iterator[str]:
     """A call that waited on, until then, though there was one to be had."""
     waiting = [row for row in rows.values() if waits_for_budget(row)]
-    if not waiting:
-        return
+    if not waiting or max(machine.rate for machine in history.plan.machines) > 1.0:
+        return  # there the bucket refills as fast as one of the clocks says, and nobody knows which
     since_s = max(min(row.at_s for row in waiting), bucket.holds_one_at_s())
     by_s = deadline_s(since_s, filter(concerns(""), history.disturbances), promptly_s=AFFORDED_WITHIN_S)
     if by_s < until_s:

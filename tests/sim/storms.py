@@ -33,7 +33,7 @@ OWNERS: Final = (
     ("Deployment/web", ("ReplicaSet/web-a",)),
     ("Deployment/web", ("ReplicaSet/web-a", "ReplicaSet/web-b")),
     ("StatefulSet/db", ("StatefulSet/db",)),
-    ("CronJob/nightly", ("Job/nightly-1", "Job/nightly-2")),
+    ("CronJob/nightly", ("Job/nightly-a", "Job/nightly-b")),
     ("ReplicaSet/bare", ("ReplicaSet/bare",)),
 )
 """The top, and what stands between it and its pods."""
