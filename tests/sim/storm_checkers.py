@@ -63,7 +63,7 @@ def groups(history: History) -> list[str]:
             wrong += _wrongly_named(call, told, since_s=since_s)
             if not life.hold_s and call.runs and call.id in sent:
                 wrong += _unnamed(history, call, told, since_s=since_s, sent_s=sent[call.id])
-            since_s = call.claimed_s
+            since_s = sent.get(call.id, call.accepted_s)
     return wrong
 
 
@@ -88,7 +88,7 @@ def _misplaced(
 
 
 def _wrongly_named(call: Call, told: list[Told], *, since_s: float) -> Iterator[str]:
-    """Every pod that a call names has failed since the call before it, or has not been well since."""
+    """Every pod that a call names has failed since the call before it was sent, or has not been well since."""
     failed = {
         one.pod
         for one in told
@@ -107,7 +107,7 @@ def _unnamed(history: History, call: Call, told: list[Told], *, since_s: float, 
         one.pod
         for one in told
         if since_s + SLACK_S < one.at_s <= sent_s - (HELD_FOR_ITS_LINE_S if one.is_event else GATHERED_BY_S)
-        and one.at_s >= call.claimed_s - SLACK_S
+        and one.at_s > call.facts[0].at_s  # before, it may have been a repeat of the last call's
         and (one.until_s is None or one.until_s > sent_s)
         and one.trouble is not Trouble.QUIET
         and not (one.trouble is Trouble.OOM and one.is_event)
