@@ -12,7 +12,7 @@ from typing import Final
 
 from sim.plan import Change, EntryPlan, Fault, Harm, HookPlan, How, PodPlan, Tell, Trouble, WorldPlan
 
-STREAM: Final = 0x57042
+STREAM: Final = 0x5742E
 """One of those that leave the worlds of the corpus, and those that are known to tell a mutant, as they were."""
 SHARE: Final = 0.34
 APART_S: Final = 2.1
