@@ -213,16 +213,16 @@ MUTANTS: Final = (
     Mutant(
         name="reckon a full bucket after a restart",
         promise="P5, P8",
-        file="khook/worker/table.py",
+        file="khook/worker/rowbook.py",
         old="charged = [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]",
         new="charged: list[datetime] = []",
     ),
     Mutant(
         name="forget who waits for the budget",
         promise="P1, P5",
-        file="khook/worker/table.py",
-        old="            self._allowance.wait(_key(row))\n",
-        new="            _key(row)\n",
+        file="khook/worker/rowbook.py",
+        old="            self._allowance.wait(key_of(row))\n",
+        new="            key_of(row)\n",
     ),
     Mutant(
         name="look up no owner",
@@ -256,8 +256,8 @@ MUTANTS: Final = (
         name="let every stale signal join a group",
         promise="P5",
         file="khook/worker/table.py",
-        old="            and row_rules.says_more(row, signal, now=now, rules=self._rules)\n",
-        new="",
+        old="if not row_rules.says_more(row, signal, now=self._now(), rules=self._rules):",
+        new="if row.legacy:",
     ),
     Mutant(
         name="let go what was held without a look at the pod",
