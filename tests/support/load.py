@@ -132,7 +132,7 @@ class Load:
             for number in range(int(per_second * seconds)):
                 await asyncio.sleep(max(0.0, started_at + number / per_second - loop.time()))
                 group.create_task(self.fresh(namespaces[number % len(namespaces)]))
-                if number % 3 == 2 and number > 10:
+                if number % 3 == 2 and number > 10 and self.incidents:
                     group.create_task(self.tell(self.incidents[len(self.incidents) // 2]))
 
     def judge(self) -> tuple[list[Key], list[Key]]:
