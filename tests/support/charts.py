@@ -64,9 +64,9 @@ def container(objects: list[Json]) -> Json:
     return dict(found)
 
 
-def environment(container: Json, objects: list[Json], *, pod_name: str = "khook-0") -> dict[str, str]:
-    """Its variables in a pod of this name."""
-    fields = {"metadata.name": pod_name, "metadata.namespace": NAMESPACE}
+def environment(container: Json, objects: list[Json], *, namespace: str = NAMESPACE) -> dict[str, str]:
+    """Its variables in a pod of this namespace."""
+    fields = {"metadata.name": "khook-0", "metadata.namespace": namespace}
     resolved: dict[str, str] = {}
     for variable in container["env"]:
         match variable:
