@@ -35,14 +35,14 @@ ALL_SET: Final[Json] = {
         "drainSeconds": 45,
     },
     "watch": {"namespaces": ["shop", "bank"], "maxSignalAge": "1h", "stuckPending": "2m"},
-    "calls": {"perWorker": 4096, "perAgent": 16, "redeliverFor": "0s", "runDeadline": "1h30m"},
-    "agents": {"namespace": "ai", "allowedNamespaces": ["shared"]},
+    "calls": {"perWorker": 4096, "perAgent": 16, "perHookHour": 1_000_000, "redeliverFor": "0s", "runDeadline": "1h30m"},
+    "agents": {"namespace": "ai", "allowedNamespaces": ["shared"], "clusterName": "eu-1/prod"},
     "metrics": {"port": 9080},
     "health": {"port": 9081},
 }
 """Every value that becomes a setting, at another than its default."""
 
-ONE_VALUE_ONLY: Final = {"KHOOK_WATCH_SCOPE", "KHOOK_CALLS_PER_HOOK_HOUR"}
+ONE_VALUE_ONLY: Final = {"KHOOK_WATCH_SCOPE"}
 """Of which this version takes no other value than the default."""
 
 
@@ -68,7 +68,7 @@ def test_khook_takes_what_the_chart_says_when_every_value_is_set() -> None:
     assert settings.kagent_api_key.get_secret_value() == "a-key-nobody-may-see"
     assert settings.kagent_ca_file == "/etc/khook/kagent-ca/root.pem"
     assert (settings.cooldown.total_seconds(), settings.resolve_after.total_seconds()) == (86_400, 300)
-    assert (settings.workers.count, settings.max_load_factor, settings.calls_per_worker) == (16, 2.0, 4096)
+    assert (settings.workers.count, settings.max_load_factor, settings.calls_per_hook_hour) == (16, 2.0, 1_000_000)
     assert (settings.watch_namespaces, settings.drain_s) == (("shop", "bank"), 45.0)
 
 

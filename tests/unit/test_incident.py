@@ -207,7 +207,6 @@ def test_firing_opens_a_row_with_a_claim() -> None:
             message="Back-off restarting failed container app",
             time=at(5),
             pod="my-app",
-            pods=("my-app",),
         ),
         call=Call(id=CallId("call-2"), state=CallState.PENDING, reason=CallReason.QUEUED, claimed_time=at(7)),
     )

@@ -104,5 +104,9 @@
 - name: KHOOK_ALLOWED_AGENT_NAMESPACES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with .clusterName }}
+- name: KHOOK_CLUSTER_NAME
+  value: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
