@@ -336,7 +336,8 @@ def _retold(row: Row, signal: Signal, seen: datetime, *, pod_count: int) -> Row:
         facts = replace(_facts(row, signal, seen), pods=facts.pods, pod_count=facts.pod_count)
     if says and row.is_group:
         facts = _joined(facts, signal, pod_count=pod_count)
-    return replace(row, facts=replace(facts, count=row.count))
+    facts = replace(facts, count=row.count)
+    return row if facts == row.facts else replace(row, facts=facts)
 
 
 def _joined(facts: Facts, signal: Signal, *, pod_count: int) -> Facts:

@@ -75,7 +75,10 @@ class DeliveryLimits:
 
 
 class Delivery:
-    """One task for each call under way; `submit` never blocks. `run` lets parked calls go."""
+    """One task for each call under way; `submit` never blocks. `run` lets parked calls go.
+
+    `cluster`: what agents are told that it is called; empty: nothing.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Delivery:
         access: AgentAccess,
         connect: Callable[[AgentAccess], Protocols],
         limits: DeliveryLimits,
+        cluster: str,
         permission: Permission,
         clock: Clock,
         now: Callable[[], datetime],
@@ -103,6 +107,7 @@ class Delivery:
             turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),
             claim=self._claim,
             permission=permission,
+            cluster=cluster,
             attempts=limits.attempts,
             back_off_s=limits.back_off_s,
             clock=clock,

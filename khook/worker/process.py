@@ -222,6 +222,7 @@ class WorkerWork:
                 redeliver_for=timedelta(seconds=agents.redeliver_for_s),
                 run_deadline=timedelta(seconds=agents.run_deadline_s),
             ),
+            cluster=config.cluster_name,
             permission=self._member.permission,
             clock=seams.clock,
             now=client.server_now,
