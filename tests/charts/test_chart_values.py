@@ -1,6 +1,7 @@
 """What the chart makes of its values, and which it refuses before anything is installed."""
 
 import json
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from support.charts import CHARTS, CONTROLLER, CRDS, container, manifest, only, refusal, rendered
+from support.kube_tools import kube_tool
 from support.objects import Json
 from support.real_apiserver import REPOSITORY
 
@@ -34,6 +36,14 @@ def objects_of(schema: Any, path: str = "") -> Iterator[tuple[str, Json]]:
                     yield from objects_of(inner, f"{path}/{name}")
             elif key not in ("enum", "const", "required"):
                 yield from objects_of(one, path)
+
+
+@pytest.mark.parametrize("chart", [CONTROLLER, CRDS])
+def test_helm_finds_nothing_to_complain_of(chart: Path) -> None:
+    done = subprocess.run(
+        [kube_tool("helm"), "lint", "--strict", chart], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("chart", [CONTROLLER, CRDS])

@@ -1,6 +1,9 @@
 """The charts on a real API server: installed by the guide's commands, admitted by Pod Security, taken away again."""
 
+import json
 import re
+import textwrap
+from datetime import timedelta
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from support.objects import entry, hook
 from support.real_apiserver import REPOSITORY
 
 from khook.api.crd import crd
+from khook.core.configure import configure
 
 pytestmark = pytest.mark.envtest
 
@@ -42,18 +46,61 @@ def test_every_object_is_admitted_where_pod_security_is_restricted(shell: Shell)
 
 
 def test_commands_of_the_guide_work_on_the_installation(shell: Shell) -> None:
-    """Permissions asked for, debug logging, another memory limit: each as it is written there."""
+    """Those for people: what there is, what is allowed, debug logging, another memory limit. As they are written."""
     shell.run(INSTALL_CRDS + INSTALL_CONTROLLER)
+    shell.run("kubectl create -f -", stdin=yaml.safe_dump(hook("my-hook", entry("pod-restart"), namespace="default")))
+    assert "my-hook" in shell.run("kubectl get hooks -o wide")
+    assert "Kind:         Hook" in shell.run("kubectl describe hook my-hook")
+    shell.run("kubectl get events --field-selector involvedObject.kind=Hook")
+    path = '{range .items[*]}{.metadata.name}: {.status.activeEvents}{"\\n"}{end}'
+    assert shell.run(f"kubectl get hooks -A -o jsonpath='{path}'") == "my-hook: \n"
     assert shell.run(f"kubectl auth can-i get events --as={ACCOUNT}").strip() == "yes"
     shell.run("kubectl set env deployment/kagent-hook-controller -n kagent-system LOG_LEVEL=debug")
-    patch = (
-        '{"spec":{"template":{"spec":{"containers":[{"name":"manager","resources":{"limits":{"memory":"512Mi"}}}]}}}}'
-    )
+    memory = {"containers": [{"name": "manager", "resources": {"limits": {"memory": "512Mi"}}}]}
+    patch = json.dumps({"spec": {"template": {"spec": memory}}})
     shell.run(f"kubectl patch deployment -n kagent-system kagent-hook-controller -p '{patch}'")
     deployment = shell.json(f"kubectl get deployment {NAME} -n {NAMESPACE}")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert environment(container, [])["LOG_LEVEL"] == "debug"
     assert container["resources"]["limits"] == {"memory": "512Mi"}
+
+
+def test_helm_takes_back_what_was_changed_by_hand_when_it_is_told_to(shell: Shell) -> None:
+    shell.run(INSTALL_CRDS + INSTALL_CONTROLLER)
+    shell.run("kubectl set env deployment/kagent-hook-controller -n kagent-system LOG_LEVEL=debug")
+    upgrade = f"helm upgrade {NAME} ./charts/{NAME} -n {NAMESPACE} --set controller.logLevel=warn"
+    assert "conflict" in shell.fails(upgrade)
+    shell.run(f"{upgrade} --force-conflicts")
+    deployment = shell.json(f"kubectl get deployment {NAME} -n {NAMESPACE}")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert environment(container, [])["LOG_LEVEL"] == "warn"
+
+
+@pytest.mark.parametrize("watched", ["", "--set watch.namespaces={default}"])
+def test_the_notes_give_a_secret_a_hook_and_a_pod_that_the_api_server_takes(shell: Shell, watched: str) -> None:
+    """In this order, as they are written; the CRD is asked for where it is missing, and only there."""
+    installed = shell.run(f"{INSTALL_CONTROLLER.rstrip()} {watched}")
+    assert "helm install kagent-hook-crds" in installed
+    shell.run(f"helm uninstall {NAME} -n {NAMESPACE}")
+    notes = shell.run(f"{INSTALL_CRDS} {INSTALL_CONTROLLER.rstrip()} {watched}").partition("khook ")[2]
+    assert "does not know Hooks" not in notes
+    secret, first_hook, crash = (
+        textwrap.dedent(found)
+        for found in re.findall(
+            r"^  kubectl (?:create|apply|run).*?(?=\n\n|\n  kubectl get)", notes, re.DOTALL | re.MULTILINE
+        )
+    )
+    shell.run(secret)
+    shell.run(first_hook)
+    shell.run(crash)
+    made = shell.json("kubectl get hook first-hook -n default")
+    done = configure(
+        made, default_cooldown=timedelta(minutes=10), agent_namespace="kagent", allowed_agent_namespaces=()
+    )
+    assert (done.problems, len(done.entries)) == ((), 1)
+    assert f"-n {NAMESPACE}" in secret
+    assert f"helm test {NAME} -n {NAMESPACE}" in notes
+    shell.run("kubectl delete pod crash --grace-period=0 --force")
 
 
 def test_what_make_deploys_it_undeploys_and_hooks_stay(shell: Shell) -> None:
