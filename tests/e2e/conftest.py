@@ -20,6 +20,12 @@ from support.real_apiserver import RealApiServer, find_binaries
 from khook.kube.lease import LEASE_NAME
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skipped here and not by a fixture, so that the summary says it in one line."""
+    if "shell" in getattr(item, "fixturenames", ()):
+        kube_tool("helm")
+
+
 @pytest.fixture(scope="module")
 def khook(real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder: Path = tmp_path_factory.mktemp("khook")
@@ -43,7 +49,6 @@ def leftovers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedCluster]:
-    kube_tool("helm")  # before an API server is started in vain
     binaries = find_binaries()
     assert binaries is not None
     made = AuditedCluster(binaries, tmp_path_factory.mktemp("audited"))
