@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from datetime import timedelta
+from typing import Final
 
 import pytest
 import yaml
@@ -17,6 +18,29 @@ from khook.api.crd import crd
 from khook.core.configure import configure
 
 pytestmark = pytest.mark.envtest
+
+ONE_LINER: Final = r"""
+TMP_DIR="$(mktemp -d)" && \
+  git clone --depth 1 https://github.com/antweiss/khook.git "$TMP_DIR/khook" && \
+  helm install kagent-hook-crds "$TMP_DIR/khook/charts/kagent-hook-crds" \
+    --namespace kagent-system \
+    --create-namespace && \
+  helm install kagent-hook-controller "$TMP_DIR/khook/charts/kagent-hook-controller" \
+    --namespace kagent-system \
+    --create-namespace && \
+  rm -rf "$TMP_DIR"
+"""
+
+
+def test_the_one_liner_installs_from_a_clone_and_leaves_nothing_behind(shell: Shell) -> None:
+    """As it is written in the guide; git is told that this repository is the one on GitHub."""
+    shell.run(f"""
+        export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.{REPOSITORY}.insteadOf
+        export GIT_CONFIG_VALUE_0=https://github.com/antweiss/khook.git
+        {ONE_LINER}
+        test ! -e "$TMP_DIR"
+    """)
+    assert [release["name"] for release in shell.json("helm list -n kagent-system")] == [NAME, "kagent-hook-crds"]
 
 
 def test_every_object_is_admitted_where_pod_security_is_restricted(shell: Shell) -> None:
