@@ -139,6 +139,19 @@ def test_what_make_deploys_it_undeploys_and_hooks_stay(shell: Shell) -> None:
     shell.run("make undeploy && make deploy")
 
 
+def test_helm_test_runs_a_pod_and_waits_for_its_verdict(shell: Shell) -> None:
+    """The kubelet's part is played: the pod has ended, and well."""
+    shell.run(INSTALL_CRDS + INSTALL_CONTROLLER)
+    said = shell.run(f"""
+        helm test {NAME} -n {NAMESPACE} --timeout 60s &
+        kubectl wait --for=create pod/{NAME}-check -n {NAMESPACE} --timeout 30s
+        kubectl patch pod {NAME}-check -n {NAMESPACE} --subresource status --type merge \\
+          -p '{{"status": {{"phase": "Succeeded"}}}}'
+        wait "$!"
+    """)
+    assert "Phase:          Succeeded" in said
+
+
 @pytest.mark.parametrize("way", [0, 1])
 def test_a_crd_that_another_chart_left_is_taken_over(shell: Shell, way: int) -> None:
     """Helm refuses what it does not own; the commands of the chart's README hand it over, and our schema comes."""
