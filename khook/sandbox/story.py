@@ -1,26 +1,18 @@
-"""What the pods do in `khook demo`: a timed list of steps, and the calls that each incident must lead to.
+"""What the pods do in `khook demo`: a timed list of steps.
 
 A step says what a kubelet, a scheduler or a person would write to the API server at that second; `writes` turns it
 into requests and does no I/O. The shapes follow pkg/kubelet (events.go, kuberuntime), client-go's two event
-recorders (core/v1 with `count`, events.k8s.io/v1 with `series`) and the scheduler's FailedScheduling.
-
-`expected` is computed from what the steps show and from the Hooks' entries, `compare` sets it against the record of
-the agents, prompts included. Nothing here knows khook: a lost or repeated call cannot be explained away.
+recorders (core/v1 with `count`, events.k8s.io/v1 with `series`) and the scheduler's FailedScheduling. What calls all of
+it must lead to is `khook.sandbox.reckoning`'s.
 """
 
-import re
 import zlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from khook.core.signal import EventType
-from khook.sandbox.kagent import Run
-
-AGENT_NAMESPACE: Final = "kagent"
-"""Where a bare `agentId` lives."""
 
 NODE: Final = "node-1"
 IMAGE: Final = "registry.example/app:1.4.2"
@@ -40,10 +32,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What a step cannot know beforehand: the time, and the uids that the API server gave to `namespace/pod`."""
+    """What a step cannot know beforehand: the time, and the uids that the API server gave (by `uid_key`)."""
 
     now: datetime
     uids: Mapping[str, str] = field(default_factory=dict)
+
+
+def uid_key(created: Object) -> str:
+    """Where `Moment.uids` has it: `namespace/pod`, and `namespace/Kind/name` of anything else."""
+    kind, metadata = created["kind"], created["metadata"]
+    return f"{metadata.get('namespace', '')}/{'' if kind == 'Pod' else f'{kind}/'}{metadata['name']}"
 
 
 Action = Callable[[str, Moment], list[Write]]
@@ -58,23 +56,10 @@ class Step:
     """For a person; empty where it is not worth a line."""
     action: Action
     pod: str = ""
+    owner: str = ""
+    """The controller at the top of the pod's owners, as `Kind name`; empty: it has none."""
     shows: EventType | None = None
     """The incident that this step is evidence of, whoever asked for it; None: nothing is wrong."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Expected:
-    """One call that must be made once: (hook `namespace/name`, event type, pod, agent `namespace/name`)."""
-
-    hook: str
-    event_type: str
-    resource: str
-    agent: str
-    opening: str = field(default="", compare=False)
-    """How its prompt begins: up to the first field that only the event fills in."""
-
-    def __str__(self) -> str:
-        return f"{self.hook} {self.event_type} {self.resource} -> {self.agent}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,77 +96,6 @@ class Story:
         return max(step.at_s for step in self.steps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """`lost`: expected, never called. `repeated`: one entry for each call too many. `unexpected`: nobody's call.
-
-    `misworded`: one entry for each call whose prompt is not its entry's.
-    """
-
-    lost: tuple[Expected, ...]
-    repeated: tuple[Expected, ...]
-    unexpected: tuple[Expected, ...]
-    misworded: tuple[Expected, ...] = ()
-
-    @property
-    def clean(self) -> bool:
-        return not (self.lost or self.repeated or self.unexpected or self.misworded)
-
-
-def expected(story: Story) -> list[Expected]:
-    """Every incident that a step shows and a Hook's entry asks for, once for each such entry."""
-    steps = (*story.steps, *story.crash_loop.encore)
-    shown = {(step.namespace, step.shows.value, step.pod) for step in steps if step.shows}
-    return sorted(
-        Expected(
-            _name_of(hook),
-            entry["eventType"],
-            pod,
-            qualified(entry["agentId"]),
-            opening(entry["prompt"], namespace=namespace, pod=pod, event_type=event_type),
-        )
-        for hook in story.hooks
-        for entry in hook["spec"]["eventConfigurations"]
-        for namespace, event_type, pod in shown
-        if (hook["metadata"]["namespace"], entry["eventType"]) == (namespace, event_type)
-    )
-
-
-def qualified(agent: str) -> str:
-    """`namespace/name`: as kagent's own protocol names an agent that a Hook names with or without a namespace."""
-    return agent if "/" in agent else f"{AGENT_NAMESPACE}/{agent}"
-
-
-def opening(prompt: str, *, namespace: str, pod: str, event_type: str) -> str:
-    """The beginning of an entry's prompt as an agent must receive it."""
-    known = {"{{.ResourceName}}": pod, "{{.Namespace}}": namespace, "{{.EventType}}": event_type}
-    for written, value in known.items():
-        prompt = prompt.replace(written, value)
-    return re.split(r"\{\{", prompt, maxsplit=1)[0]
-
-
-def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
-    """The agents' own record, of either protocol, against the story. A run's Hook is found by its namespace."""
-    hooks = {one.hook.split("/")[0]: one.hook for one in wanted}
-    openings = {one: one.opening for one in wanted}
-    made: Counter[Expected] = Counter()
-    misworded: list[Expected] = []
-    for run in runs:
-        context = run.context
-        hook = hooks.get(context["namespace"], f"{context['namespace']}/?")
-        one = Expected(hook, context["eventName"], context["resourceName"], qualified(run.agent))
-        made[one] += 1
-        if "{{" in run.prompt or not run.prompt.startswith(openings.get(one, "")):
-            misworded.append(one)
-    known = set(wanted)
-    return Verdict(
-        lost=tuple(sorted(known - set(made))),
-        repeated=tuple(sorted(one for one, times in made.items() if one in known for _ in range(times - 1))),
-        unexpected=tuple(sorted(one for one, times in made.items() if one not in known for _ in range(times))),
-        misworded=tuple(sorted(misworded)),
-    )
-
-
 def writes(step: Step, moment: Moment) -> list[Write]:
     """What the step sends to the API server, in order."""
     return step.action(step.namespace, moment)
@@ -199,10 +113,6 @@ def namespace_with_hook(hook: Object) -> Action:
         ]
 
     return act
-
-
-def _name_of(hook: Object) -> str:
-    return f"{hook['metadata']['namespace']}/{hook['metadata']['name']}"
 
 
 # --- kubelet ----------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """What khook may do, and what its pods may: as snapshots, so that a change of either is seen in a review."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from support.charts import EVERYTHING, NAME, NAMESPACE, only, rendered
+from support.installation import RULES
 from support.objects import Json
 
 from khook.kube.lease import LEASE_NAME
@@ -52,6 +54,16 @@ def grants(values: Json | None = None) -> list[Grant]:
 
 def test_khook_may_do_this_and_nothing_more() -> None:
     assert grants(EVERYTHING) == [("ClusterRole", "", WATCHES_AND_WRITES), ("Role", NAMESPACE, LEADS)]
+
+
+def test_what_every_other_test_runs_with_is_what_the_chart_grants() -> None:
+    """But for `get` of Events, which is for people: `kubectl auth can-i get events`."""
+
+    def pairs(rules: Iterable[Json]) -> set[tuple[str, str]]:
+        return {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
+
+    assert pairs(WATCHES_AND_WRITES) - pairs(RULES) == {("get", "events")}
+    assert pairs(RULES) <= pairs(WATCHES_AND_WRITES)
 
 
 def test_with_watched_namespaces_nothing_is_granted_cluster_wide() -> None:

@@ -4,6 +4,7 @@ Tests of the charts have an API server to themselves, in which each installs wha
 cluster's, and no namespace keeps two installations apart.
 """
 
+import asyncio
 import gc
 import json
 import warnings
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.charts import NAMESPACE, Shell
-from support.installation import Installation, installed
+from support.installation import RULES, Installation, installed, service_account
 from support.installed import AuditedCluster
 from support.kube_tools import kube_tool
 from support.real_apiserver import RealApiServer, find_binaries
@@ -27,10 +28,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="module")
-def khook(real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def khook(
+    real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Installation]:
+    """It may do what it needs and no more; a test that chooses other `rules` as its parameter gets one of its own."""
     folder: Path = tmp_path_factory.mktemp("khook")
     environ = {"KHOOK_ALLOWED_AGENT_NAMESPACES": "shared-agents"}
-    with installed(real_apiserver, folder=folder, environ=environ) as installation:
+    user = asyncio.run(service_account(real_apiserver, getattr(request, "param", RULES)))
+    with installed(real_apiserver, folder=folder, environ=environ, user=user) as installation:
         yield installation
 
 
