@@ -24,9 +24,13 @@ COPY shards shards
 RUN /opt/tools/bin/python -m hatchling build -t wheel \
  && /opt/tools/bin/pip --python /opt/khook/bin/python install --no-cache-dir --no-compile \
       --no-index --no-deps dist/khook-*.whl
+# A third of the environment is the second half of the official Kubernetes client, of which nothing is imported.
+RUN rm -rf /opt/khook/lib/python3.*/site-packages/kubernetes/aio
 # Compiled here, because at run time the root file system is read-only: without it every process compiles all it
 # imports, at each start. By hash and unchecked: the result depends on no file time, and no start looks for changes.
-RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/khook/lib
+# (Nor is anything imported from the client's API and models, but for their names; they stay as they came.)
+RUN python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
+      -x 'kubernetes/client/(api|models)/' /opt/khook/lib
 
 FROM ${PYTHON_IMAGE}
 # curl and date (coreutils) are for `kubectl exec`. tini is PID 1: khook in its place would not hear a SIGTERM that
@@ -39,7 +43,7 @@ RUN apt-get update \
  && stdlib="$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
  && site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
  && rm -rf "$stdlib/ensurepip" "$site"/pip "$site"/pip-* /usr/local/bin/pip* \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$stdlib"
+ && python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash "$stdlib"
 COPY LICENSE /usr/share/doc/khook/LICENSE
 COPY --from=build /opt/khook /opt/khook
 ENV PATH=/opt/khook/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -15,10 +15,11 @@ from typing import Final
 
 from image.base import NoBase
 from image.build import Builder, StepFailed
-from image.checks import CHECKS, Broken, Trial, like_a_pod
+from image.checks import CHECKS
 from image.context import Context
 from image.dockerfile import NotUnderstood, load
 from image.room import obstacle
+from image.trial import Broken, Trial, like_a_pod
 
 ROOT: Final = Path(__file__).parents[2]
 CANNOT_BE_TRIED: Final = 2
@@ -56,8 +57,9 @@ def _try(scratch: Path, cache: Path) -> int:
         print(f"{time.monotonic() - started_at:6.1f} s  {line}", flush=True)
 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    builder = Builder(Context.of(ROOT), scratch, {"VERSION": version}, cache=cache, say=say)
-    built = builder.build(load(ROOT / "Dockerfile", os.environ))
+    arguments = {**os.environ, "VERSION": version}  # PYTHON_IMAGE, SOURCE_DATE_EPOCH: as --build-arg gives them
+    builder = Builder(Context.of(ROOT), scratch, arguments, cache=cache, say=say)
+    built = builder.build(load(ROOT / "Dockerfile", arguments))
     like_a_pod(built.root)
     trial = Trial(built, version, scratch)
     broken = 0

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-TMP_MIB: Final = 64
+TMP_SIZE: Final = "64m"
 """What /tmp may hold: a memory-backed emptyDir of a small pod."""
 _NEW: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 _MOUNTS: Final = 'mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"'
 # What the kubelet gives a container with readOnlyRootFilesystem, allowPrivilegeEscalation: false, and a /tmp.
-_SEALED: Final = f"""set -eu; root=$1; user=$2; shift 2
+_SEALED: Final = f"""set -eu; root=$1; user=$2; tmp=$3; shift 3
 mount --bind "$root" "$root"; {_MOUNTS}
-mount -t tmpfs -o mode=1777,size={TMP_MIB}m tmpfs "$root/tmp"
+[ -z "$tmp" ] || mount -t tmpfs -o "mode=1777,size=$tmp" tmpfs "$root/tmp"
 mount -o remount,bind,ro "$root"
 exec setpriv --no-new-privs chroot --userspec="$user" --groups= "$root" "$@"
 """
@@ -66,10 +66,13 @@ class Container:
     started_at: float = field(default_factory=time.monotonic)
 
     @staticmethod
-    def start(root: Path, command: Sequence[str], *, user: str, env: Mapping[str, str], output: Path) -> "Container":
+    def start(
+        root: Path, command: Sequence[str], *, user: str, env: Mapping[str, str], output: Path, tmp_size: str = TMP_SIZE
+    ) -> "Container":
+        """`tmp_size` empty: with nothing mounted at /tmp."""
         with output.open("wb") as to:
             process = subprocess.Popen(
-                [*_NEW, "sh", "-c", _SEALED, "sh", str(root), user, *command],
+                [*_NEW, "sh", "-c", _SEALED, "sh", str(root), user, tmp_size, *command],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=to,
