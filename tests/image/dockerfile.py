@@ -50,7 +50,9 @@ class Step:
         try:
             words = json.loads(self.text)
         except json.JSONDecodeError:
-            raise NotUnderstood(f"line {self.line}: {self.keyword} is not in exec form") from None
+            words = None
+        if not isinstance(words, list):
+            raise NotUnderstood(f"line {self.line}: {self.keyword} is not in exec form")
         return tuple(map(str, words))
 
 
@@ -124,6 +126,8 @@ def _steps(text: str) -> Iterator[Step]:
         keyword, _, rest = held.partition(" ")
         if keyword not in KNOWN:
             raise NotUnderstood(f"line {start}: {keyword} is not an instruction that this reader knows")
+        if keyword == "RUN" and rest.lstrip().startswith(("--", "<<", "[")):
+            raise NotUnderstood(f"line {start}: RUN {rest}")
         yield Step(line=start, keyword=keyword, text=rest.strip())
         held = ""
     if held:
