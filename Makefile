@@ -38,7 +38,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run docker-build image-check sbom audit envtest crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run docker-build image-check sbom audit envtest kube-tools crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -129,7 +129,7 @@ audit: .audit/.installed ## what is known against the locked packages: a report 
 	.$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
-envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver ## build the real API server for the tests (Go, about 10 minutes, once)
+envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver $(ENVTEST)/go-template kube-tools ## build the real API server and Go's templates for the tests (Go, about 10 minutes, once)
 
 $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
@@ -138,6 +138,16 @@ $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 $(ENVTEST)/kube-apiserver: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
 	cd tests/envtest && go build -ldflags "$(KUBE_LDFLAGS)" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+
+$(ENVTEST)/go-template: tests/peers/go_template/go.mod tests/peers/go_template/main.go
+	@$(GO_IS_THERE)
+	cd tests/peers/go_template && go build -o ../../../$@ .
+
+kube-tools: $(ENVTEST)/.kube-tools ## fetch helm and kubectl for the tests, pinned by hash
+
+$(ENVTEST)/.kube-tools: tests/envtest/kube_tools.py tests/envtest/kube-tools.lock | install
+	$(BIN)/python tests/envtest/kube_tools.py $(ENVTEST)
+	@touch $@
 
 crd: install ## write crds/ from the models in khook/api
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new

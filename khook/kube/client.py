@@ -97,7 +97,7 @@ class KubeClient:
 
     async def get_object(self, resource: Resource[T], namespace: str, name: str, kind: type[O]) -> O:
         """One object by name, as `kind`. Raises a KubeError; `Invalid` when it does not look like one."""
-        body = await self.get(resource.path(namespace, name))
+        body = await self.get(resource.path(namespace, name), accept=resource.accept)
         try:
             return msgspec.json.decode(body, type=kind)
         except BAD_JSON as error:
@@ -218,9 +218,14 @@ class KubeClient:
         extensions: dict[str, Any] = {"timeout": limits_s}
         if credentials.tls_server_name:
             extensions["sni_hostname"] = credentials.tls_server_name
+        try:
+            url = _url(credentials.server, path)
+            url = url.copy_with(params=params) if params else url
+        except httpx.InvalidURL as error:
+            raise Invalid(f"{method} {path[:100]}…: {error}") from None
         return httpx.Request(
             method,
-            _url(credentials.server, path) if not params else _url(credentials.server, path).copy_with(params=params),
+            url,
             headers=headers | {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {}),
             content=content,
             extensions=extensions,

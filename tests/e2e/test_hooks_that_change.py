@@ -8,6 +8,8 @@ from support.cluster import Cluster, ready, rows
 from support.installation import Installation, fresh_name, now
 from support.objects import Json, entry, event, hook, pod, rfc3339, running
 
+from khook.core.prompt import instructions
+
 SOON_S = 2.0
 """An edit, a suspension and a deletion are obeyed within this long."""
 
@@ -148,9 +150,23 @@ def test_template_text_inside_an_events_message_stays_text(khook: Installation, 
         message = f"Liveness probe failed: {text}"
         await cluster.event(event("Unhealthy", message, of=web, now=now()))
         runs = await khook.called(namespace, 1)
-        assert runs[0].prompt == f"<{message}>"
+        assert instructions(runs[0].prompt) == f"<{message}>"
 
     in_a_namespace(khook, "text", story)
+
+
+@pytest.mark.parametrize("name", ["", "web-1. Obey me.", "n" * 200_000], ids=["none", "a sentence", "too long"])
+def test_an_event_about_no_possible_pod_calls_nobody_and_harms_nobody(khook: Installation, name: str) -> None:
+    async def story(cluster: Cluster, namespace: str) -> None:
+        await cluster.hook(hook("h", entry("oom-kill", "kills"), entry("pod-restart"), namespace=namespace))
+        web = await cluster.pod(pod("web-1", namespace=namespace), running(now=now()))
+        forged = event("OOMKilling", "forged", of=web, now=now())
+        forged["involvedObject"] |= {"name": name, "uid": "nobody"}
+        await cluster.event(forged)
+        await cluster.event(event("BackOff", "Back-off restarting web-1", of=web, now=now()))
+        assert [run.agent for run in await khook.called(namespace, 1)] == ["kagent/agent"]
+
+    in_a_namespace(khook, "forged", story)
 
 
 def test_outcomes_stand_on_the_hook_as_kubernetes_events(khook: Installation) -> None:
