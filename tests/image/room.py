@@ -5,6 +5,7 @@ nothing of the machine is ever mounted where a clean-up could reach it. Linux, a
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ class Container:
             check=False,
         )
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: signal.Signals) -> None:
         os.kill(self.init, number)
 
     def wait(self, within_s: float) -> int:
@@ -112,5 +113,10 @@ class Container:
         return self.process.wait(within_s)
 
     def kill(self) -> None:
-        self.process.kill()
+        """End all that runs in the room: with its PID 1 the kernel ends the rest. A no-op where that is over.
+
+        The death of `unshare` alone would not: the kernel forgets PDEATHSIG when a process changes its user.
+        """
+        if self.process.poll() is None:
+            os.kill(self.init, signal.SIGKILL)
         self.process.wait()
