@@ -1,6 +1,7 @@
 """What the chart makes of its values, and which it refuses before anything is installed."""
 
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -145,6 +146,17 @@ def test_workers_that_cannot_fit_into_the_limit_are_refused_with_the_arithmetic(
 def test_the_image_is_the_charts_version_unless_a_tag_or_digest_says_otherwise(image: Json, named: str) -> None:
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert container(rendered({"image": image}))["image"] == named.format(version=version)
+
+
+def test_the_pods_give_their_words_to_what_the_image_starts() -> None:
+    """Its entry point is khook, run as a user that the kubelet can see is not root."""
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    entry_points = [json.loads(line) for line in re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)]
+    (user,) = re.findall(r"^USER ([0-9]+)", dockerfile, re.MULTILINE)
+    assert [entry_point[-1].endswith("/khook") for entry_point in entry_points] == [True]
+    assert int(user) > 0
+    manager = container(rendered())
+    assert ("command" in manager, manager["args"]) == (False, ["run"])
 
 
 def test_both_charts_have_the_version_of_khook() -> None:
