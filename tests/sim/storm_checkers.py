@@ -25,6 +25,7 @@ from sim.model import (
 from sim.plan import PodPlan, Trouble
 
 NAMED_MOST: Final = 20
+REMEMBERED_MOST: Final = 20
 GATHERED_BY_S: Final = 0.5
 """What was told so shortly before a send may have come too late for it."""
 HELD_FOR_ITS_LINE_S: Final = 2.5
@@ -88,7 +89,12 @@ def _misplaced(
 
 
 def _wrongly_named(call: Call, told: list[Told], *, since_s: float) -> Iterator[str]:
-    """Every pod that a call names has failed since the call before it was sent, or has not been well since."""
+    """Every pod that a call names has failed since the call before it was sent, or has not been well since.
+
+    Of a group with more pods than a row remembers a LIST may tell of one again: there any failure before will do.
+    """
+    if len({one.pod for one in told}) > REMEMBERED_MOST:
+        since_s = float("-inf")
     failed = {
         one.pod
         for one in told
