@@ -39,9 +39,7 @@ def test_a_token_file_stays_a_file_to_read_again(tmp_path: Path) -> None:
     assert (credentials.token_file, credentials.token) == (str(tmp_path / "token"), "")
 
 
-def test_certificates_are_read_whole_and_leave_no_file_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates_are_read_whole_and_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
