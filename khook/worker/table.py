@@ -6,7 +6,7 @@ signals of one incident can never both fire.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -166,6 +166,18 @@ class HookTable:
     @property
     def suspended(self) -> bool:
         return self._configured.suspended
+
+    @property
+    def rows(self) -> Collection[Row]:
+        """Its incidents now, without those that only mute. A view: not to be kept."""
+        return self._rows.values()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not Ready, or that it has no room for a new incident."""
+        found = self._problems()
+        first = next((problem.value for problem in Problem if found.get(problem)), None)
+        return first or ("Full" if self._full else None)
 
     @property
     def waits_for_oom(self) -> bool:
