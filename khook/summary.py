@@ -3,7 +3,7 @@
 One set of structs for three readers: the channel from worker to supervisor, `/status.json`, and the page. It holds
 names of Kubernetes objects and agents, times, numbers, and reasons and errors of ours; never the text of an Event, a
 prompt, or what an agent answered. Every list has a limit, and the whole number stands beside it: a worker's summary
-stays below 200 KiB, a twentieth of what the channel takes as one message.
+stays below 512 KiB, an eighth of what the channel takes as one message.
 """
 
 from datetime import datetime

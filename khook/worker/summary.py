@@ -8,17 +8,18 @@ text is cut: rows are restored from statuses, and anybody who may write one choo
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappushpop
 from operator import itemgetter
-from typing import Final
+from typing import Final, Protocol
 
 from khook.core.breaker import BreakerState
 from khook.core.incident import Call, CallReason, CallState, Row, RowStatus
 from khook.core.rows import ERROR_MAX_BYTES
 from khook.core.text import plain
+from khook.kube.hooks import HookRef
 from khook.log import redacted
 from khook.summary import (
     MOST_AGENTS,
@@ -35,7 +36,6 @@ from khook.summary import (
     WorkerSummary,
 )
 from khook.worker.lot import Troubled
-from khook.worker.table import HookTable
 
 SLICE_ROWS: Final = 1_000
 """About 2 ms: what a burst of a hundred watch lines takes."""
@@ -49,7 +49,20 @@ _HeldKey = tuple[str, str, str, str]
 """Reason, namespace, Hook, agent."""
 
 
-async def summarize(tables: Iterable[HookTable], troubled: Mapping[str, Troubled], *, now: datetime) -> WorkerSummary:
+class Table(Protocol):
+    """What of a `HookTable` is looked at."""
+
+    @property
+    def ref(self) -> HookRef: ...
+    @property
+    def rows(self) -> Collection[Row]: ...
+    @property
+    def suspended(self) -> bool: ...
+    @property
+    def trouble(self) -> str | None: ...
+
+
+async def summarize(tables: Iterable[Table], troubled: Mapping[str, Troubled], *, now: datetime) -> WorkerSummary:
     """The tables' rows as they stand now; a table is looked at in one step of the loop."""
     tally = Tally(now=now)
     looked_at = 0
@@ -67,10 +80,10 @@ class Newest:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heap: list[tuple[datetime, int, HookTable, Row]] = []
+        self._heap: list[tuple[datetime, int, Table, Row]] = []
         self.seen = 0
 
-    def add(self, time: datetime, table: HookTable, row: Row) -> None:
+    def add(self, time: datetime, table: Table, row: Row) -> None:
         self.seen += 1
         if len(self._heap) < self._most:
             self._heap.append((time, self.seen, table, row))
@@ -79,7 +92,7 @@ class Newest:
         elif time > self._heap[0][0]:
             heappushpop(self._heap, (time, self.seen, table, row))
 
-    def newest_first(self) -> Iterable[tuple[HookTable, Row]]:
+    def newest_first(self) -> Iterable[tuple[Table, Row]]:
         return ((table, row) for _, _, table, row in sorted(self._heap, key=itemgetter(0, 1), reverse=True))
 
 
@@ -99,7 +112,7 @@ class Tally:
         self._held: dict[_HeldKey, _Held] = {}
         self._trouble: list[HookTrouble] = []
 
-    def add(self, table: HookTable) -> None:
+    def add(self, table: Table) -> None:
         self._hooks += 1
         self._suspended_hooks += table.suspended
         if (reason := table.trouble) is not None:
@@ -114,7 +127,7 @@ class Tally:
                 if call.state is CallState.PENDING:
                     self._hold(table, row, call)
 
-    def _hold(self, table: HookTable, row: Row, call: Call) -> None:
+    def _hold(self, table: Table, row: Row, call: Call) -> None:
         queued = call.reason is None or call.reason is CallReason.QUEUED
         if queued and self._now - call.claimed_time < QUEUED_LONG:
             return
@@ -181,7 +194,7 @@ def _agent(name: str, calls: Mapping[str, int], troubled: Troubled | None) -> Ag
     return AgentSummary(agent=_shown(name), calls=dict(calls), breaker=breaker, parked=parked)
 
 
-def _incident(table: HookTable, row: Row) -> IncidentSummary:
+def _incident(table: Table, row: Row) -> IncidentSummary:
     return IncidentSummary(
         namespace=table.ref.namespace,
         hook=table.ref.name,
