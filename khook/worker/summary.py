@@ -225,4 +225,5 @@ def _call(call: Call) -> CallSummary:
 
 
 def _shown(text: str, *, max_bytes: int = NAME_MAX_BYTES) -> str:
-    return plain(redacted(text), max_bytes=max_bytes)
+    """Of a text of half a megabyte only the start is worth looking at."""
+    return plain(redacted(text[: 4 * max_bytes]), max_bytes=max_bytes)

@@ -139,6 +139,60 @@ def test_every_port_that_cannot_be_listened_on_is_told_at_once() -> None:
     ]
 
 
+# --- who may read it, and with what -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path", "code"), [
+    ("GET", "/", 200), ("HEAD", "/", 200), ("GET", "/status.json", 200), ("GET", "/nothing", 404), ("POST", "/", 405),
+    ("GET", "//status.json", 404), ("GET", "/%2e%2e/etc/passwd", 404),
+])  # fmt: skip
+def test_every_answer_keeps_other_sites_out_and_nothing_keeps_it(method: str, path: str, code: int) -> None:
+    async def test(at: Listening) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.request(method, f"http://{at.status_address}{path}")
+        assert answer.status_code == code
+        said = answer.headers
+        assert said["content-security-policy"].startswith("default-src 'none'; ")
+        assert "frame-ancestors 'none'" in said["content-security-policy"]
+        assert "unsafe" not in said["content-security-policy"]
+        assert (said["x-content-type-options"], said["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert (said["cache-control"], said["cross-origin-resource-policy"]) == ("no-store", "same-origin")
+        assert "access-control-allow-origin" not in said
+        assert (answer.content == b"") == (method == "HEAD")
+
+    serving(test, Told(DOCUMENT))
+
+
+@pytest.mark.parametrize(("host", "code"), [
+    ("localhost", 200), ("localhost:8082", 200), ("LOCALHOST:9", 200), ("127.0.0.1:8082", 200), ("[::1]:8082", 200),
+    ("10.0.0.7", 200), ("attacker.example", 421), ("attacker.example:8082", 421), ("localhost.attacker.example", 421),
+    ("127.0.0.1.nip.example", 421), ("[::1", 421), ("", 421),
+])  # fmt: skip
+def test_on_a_loopback_address_it_answers_to_no_name_that_a_site_could_have(host: str, code: int) -> None:
+    """DNS rebinding: a page at attacker.example whose name becomes 127.0.0.1 would be of our origin."""
+
+    async def test(at: Listening) -> None:
+        for path in ("/", "/status.json"):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = await client.get(f"http://{at.status_address}{path}", headers={"host": host})
+            assert answer.status_code == code
+            assert ("shop" in answer.text) == (code == 200)
+
+    serving(test, Told(DOCUMENT))
+
+
+def test_on_any_other_address_it_answers_to_every_name() -> None:
+    """Whoever opens it to others gives it a name of their own."""
+
+    async def test(at: Listening) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            port = at.status_address.port
+            answer = await client.get(f"http://{LOOPBACK}:{port}/", headers={"host": "khook.example.com"})
+        assert answer.status_code == 200
+
+    serving(test, Told(DOCUMENT), address=Address("0.0.0.0", 0))
+
+
 # --- the reader -------------------------------------------------------------------------------------------------
 
 

@@ -154,7 +154,8 @@ def test_a_status_that_somebody_filled_with_long_and_hostile_names_stays_small_a
         assert one.call is not None
         texts = (one.resource_kind, one.resource_name, one.agent, one.call.id, one.call.protocol, one.call.error)
         assert all(text.isprintable() for text in texts)
-    assert all(one.agent.isprintable() for one in (*summary.held_back, *summary.agents))
+    names_told = [one.agent for one in summary.held_back] + [one.agent for one in summary.agents]
+    assert all(name.isprintable() for name in names_told)
 
 
 def test_a_secret_in_a_call_s_error_is_blotted_out() -> None:
