@@ -23,7 +23,7 @@ def with_palette(png: bytes) -> bytes:
     index = {colour: number for number, colour in enumerate(palette)}
     for colour in counts:
         if colour not in index:
-            index[colour] = min(range(len(palette)), key=lambda number: _distance(palette[number], colour))  # noqa: B023
+            index[colour] = min(range(len(palette)), key=lambda number: _distance(palette[number], colour))
     rows = bytearray()
     for at in range(0, len(pixels), width):
         rows.append(0)
