@@ -1,5 +1,7 @@
 """What the status says of incidents, calls and agents: asked of the workers when somebody reads it, and only then."""
 
+import asyncio
+
 from support.objects import Json, entry
 from support.world import World, play
 
@@ -93,8 +95,10 @@ def test_a_worker_that_died_is_not_waited_for_and_its_successor_tells_the_same()
         await fails(world)
         await world.called(1)
         before = (await world.status())["incidents"]
+        asking = asyncio.create_task(world.status())
+        await asyncio.sleep(0)  # the question is on its way
         world.kill_worker("shop")
-        assert (await world.status())["silentSlots"] == []
+        assert (await asking)["silentSlots"] == []
         await world.until(world.is_ready)
         await world.after(2)
         assert (await world.status())["incidents"] == before

@@ -119,7 +119,7 @@ def view(shard: Shard, *, text: str | None = None) -> PoolView:
     for number in range(shard.slots):
         slot, mine = f"w{number}", names[number :: shard.slots]
         for name in mine:
-            problem = text or ""
+            problem = text if text is not None and name == text else ""
             keys[name] = KeyView(slot=slot, epoch=1, started=not problem, problem=problem, weight=1.0 + len(name) / 100)
         slots[slot] = SlotView(
             state=Phase.RUNNING,

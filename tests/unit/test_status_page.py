@@ -284,10 +284,10 @@ def test_of_too_many_incidents_some_are_shown_and_the_rest_is_counted() -> None:
 
 
 def test_a_namespace_in_trouble_is_among_the_few_that_are_shown_of_a_slot() -> None:
-    status = leading(text="in-trouble", shard=Shard(slots=1, namespaces=1_000))
+    status = leading(text="ill", shard=Shard(slots=1, namespaces=1_000))
     text = seen(status).text
     assert text.count("team-") == SHOWN_NAMESPACES - 1
-    assert "in-trouble in-trouble" in text
+    assert "ill ill" in text  # its name and its problem, though it weighs less than all others
     assert f"and {1_000 - SHOWN_NAMESPACES} quieter ones" in text
 
 
