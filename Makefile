@@ -26,7 +26,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run envtest crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run envtest kube-tools crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -82,7 +82,7 @@ build: install ## the wheel, into dist/
 run: install ## the controller, with your kubeconfig and KAGENT_API_KEY
 	$(BIN)/khook run
 
-envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver ## build the real API server for the tests (Go, about 10 minutes, once)
+envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver kube-tools ## build the real API server for the tests (Go, about 10 minutes, once)
 
 $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
@@ -91,6 +91,12 @@ $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 $(ENVTEST)/kube-apiserver: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
 	cd tests/envtest && go build -ldflags "$(KUBE_LDFLAGS)" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+
+kube-tools: $(ENVTEST)/.kube-tools ## fetch helm and kubectl for the tests, pinned by hash
+
+$(ENVTEST)/.kube-tools: tests/envtest/kube_tools.py tests/envtest/kube-tools.lock | install
+	$(BIN)/python tests/envtest/kube_tools.py $(ENVTEST)
+	@touch $@
 
 crd: install ## write crds/ from the models in khook/api
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new

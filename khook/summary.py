@@ -94,6 +94,8 @@ class WorkerSummary(msgspec.Struct, frozen=True, tag="summary", rename="camel", 
     firing: int = 0
     resolved: int = 0
     """Lately: those that are still remembered."""
+    held_signals: int = 0
+    """Those that wait for their entry's `holdFor`: no incident yet."""
     calls: dict[str, int] = msgspec.field(default_factory=dict)
     """By state, and state/reason where there is one."""
     incidents: tuple[IncidentSummary, ...] = ()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from khook.sandbox.api_errors import ApiError, Cause, bad_request, invalid
 from khook.sandbox.kinds import EVENTS, EVENTS_V1, LEASES, NAMESPACES, PODS, Kind
+from khook.sandbox.workloads import kept
 
 Json = dict[str, Any]
 
@@ -61,7 +62,7 @@ def normalized(kind: Kind, item: Json, *, creating: bool) -> Json:
         metadata = item["metadata"] | {"labels": (item["metadata"].get("labels") or {}) | labels}
         rest = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
         return item | {"metadata": metadata} | rest
-    return item
+    return kept(kind, item, creating=creating)
 
 
 def _event(kind: Kind, item: Json) -> Json:

@@ -30,6 +30,11 @@ class Kind:
     """A PUT without a resourceVersion overwrites; false answers 422."""
     selectable: frozenset[str] = frozenset()
     """Field selector keys beyond metadata.name and metadata.namespace."""
+    singular: str = field(default="", compare=False)
+    """What people may also call it; empty means the kind in lower case."""
+    short_names: tuple[str, ...] = field(default=(), compare=False)
+    categories: tuple[str, ...] = field(default=(), compare=False)
+    """Groups of kinds that people ask for by one name: `all`."""
     schema: Json | None = field(default=None, compare=False)
     """The structural schema of a custom resource; None for a built-in kind."""
 
@@ -77,9 +82,17 @@ EVENT_V1_FIELDS: Final = frozenset(
     }
 )
 POD_FIELDS: Final = frozenset({"spec.nodeName", "spec.restartPolicy", "status.phase"})
+ALL: Final = ("all",)
 
 NAMESPACES: Final = Kind(
-    group="", version="v1", kind="Namespace", plural="namespaces", namespaced=False, status_subresource=True
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    namespaced=False,
+    status_subresource=True,
+    selectable=frozenset({"status.phase"}),
+    short_names=("ns",),
 )
 PODS: Final = Kind(
     group="",
@@ -89,6 +102,8 @@ PODS: Final = Kind(
     status_subresource=True,
     generation=True,
     selectable=POD_FIELDS,
+    short_names=("po",),
+    categories=ALL,
 )
 EVENTS: Final = Kind(
     group="",
@@ -98,6 +113,7 @@ EVENTS: Final = Kind(
     cached=False,
     create_on_update=True,
     selectable=EVENT_FIELDS,
+    short_names=("ev",),
 )
 EVENTS_V1: Final = Kind(
     group="events.k8s.io",
@@ -108,6 +124,7 @@ EVENTS_V1: Final = Kind(
     cached=False,
     create_on_update=True,
     selectable=EVENT_V1_FIELDS,
+    short_names=("ev",),
 )
 LEASES: Final = Kind(
     group="coordination.k8s.io",
@@ -126,6 +143,54 @@ CRDS: Final = Kind(
     status_subresource=True,
     generation=True,
     unconditional_update=False,
+    short_names=("crd", "crds"),
+    categories=("api-extensions",),
+)
+SECRETS: Final = Kind(group="", version="v1", kind="Secret", plural="secrets", selectable=frozenset({"type"}))
+CONFIG_MAPS: Final = Kind(group="", version="v1", kind="ConfigMap", plural="configmaps", short_names=("cm",))
+SERVICE_ACCOUNTS: Final = Kind(
+    group="", version="v1", kind="ServiceAccount", plural="serviceaccounts", short_names=("sa",)
+)
+DEPLOYMENTS: Final = Kind(
+    group="apps",
+    version="v1",
+    kind="Deployment",
+    plural="deployments",
+    status_subresource=True,
+    generation=True,
+    short_names=("deploy",),
+    categories=ALL,
+)
+REPLICA_SETS: Final = Kind(
+    group="apps",
+    version="v1",
+    kind="ReplicaSet",
+    plural="replicasets",
+    status_subresource=True,
+    generation=True,
+    selectable=frozenset({"status.replicas"}),
+    short_names=("rs",),
+    categories=ALL,
+)
+JOBS: Final = Kind(
+    group="batch",
+    version="v1",
+    kind="Job",
+    plural="jobs",
+    status_subresource=True,
+    generation=True,
+    selectable=frozenset({"status.successful"}),
+    categories=ALL,
+)
+CRON_JOBS: Final = Kind(
+    group="batch",
+    version="v1",
+    kind="CronJob",
+    plural="cronjobs",
+    status_subresource=True,
+    generation=True,
+    short_names=("cj",),
+    categories=ALL,
 )
 
 BUILT_IN: Final = (
@@ -135,10 +200,15 @@ BUILT_IN: Final = (
     EVENTS_V1,
     LEASES,
     CRDS,
-    Kind(group="apps", version="v1", kind="ReplicaSet", plural="replicasets", status_subresource=True, generation=True),
-    Kind(group="apps", version="v1", kind="Deployment", plural="deployments", status_subresource=True, generation=True),
-    Kind(group="batch", version="v1", kind="Job", plural="jobs", status_subresource=True, generation=True),
+    SECRETS,
+    CONFIG_MAPS,
+    SERVICE_ACCOUNTS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    JOBS,
+    CRON_JOBS,
 )
+"""Deployments, ReplicaSets, Jobs and the like are only kept: no controller acts on them."""
 
 
 def kinds_of_crd(crd: Json) -> list[Kind]:
@@ -155,6 +225,9 @@ def kinds_of_crd(crd: Json) -> list[Kind]:
             status_subresource="status" in (version.get("subresources") or {}),
             generation=True,
             unconditional_update=False,
+            singular=names.get("singular") or "",
+            short_names=tuple(names.get("shortNames") or ()),
+            categories=tuple(names.get("categories") or ()),
             schema=(version.get("schema") or {}).get("openAPIV3Schema") or {},
         )
         for version in spec["versions"]

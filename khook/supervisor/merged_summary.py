@@ -38,6 +38,7 @@ class MergedSummary(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     hooks_in_trouble_count: int
     firing: int
     resolved: int
+    held_signals: int
     calls: dict[str, int]
     incidents: list[IncidentSummary]
     held_back: list[HeldBack]
@@ -57,6 +58,7 @@ def merge(summaries: Mapping[str, WorkerSummary]) -> MergedSummary:
         hooks_in_trouble_count=sum(summary.hooks_in_trouble_count for summary in told),
         firing=sum(summary.firing for summary in told),
         resolved=sum(summary.resolved for summary in told),
+        held_signals=sum(summary.held_signals for summary in told),
         calls=dict(sorted(calls.items())),
         incidents=sorted(
             (one for summary in told for one in summary.incidents),

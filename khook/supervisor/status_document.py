@@ -89,6 +89,8 @@ class Totals(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     firing: int = 0
     resolved: int = 0
     """Lately: those that are still remembered."""
+    held_signals: int = 0
+    """Those that wait for their entry's `holdFor`: no incident yet."""
     calls: dict[str, int] = msgspec.field(default_factory=dict)
     """Of the incidents, by state, and state/reason where there is one."""
     watched: Watched = Watched()
@@ -183,6 +185,7 @@ def status_document(
             hooks_in_trouble=merged.hooks_in_trouble_count,
             firing=merged.firing,
             resolved=merged.resolved,
+            held_signals=merged.held_signals,
             calls=merged.calls,
             watched=replica.watched,
         ),

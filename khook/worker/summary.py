@@ -57,6 +57,8 @@ class Table(Protocol):
     @property
     def rows(self) -> Collection[Row]: ...
     @property
+    def held_signals(self) -> int: ...
+    @property
     def suspended(self) -> bool: ...
     @property
     def trouble(self) -> str | None: ...
@@ -105,7 +107,7 @@ class _Held:
 class Tally:
     def __init__(self, *, now: datetime) -> None:
         self._now = now
-        self._hooks = self._suspended_hooks = 0
+        self._hooks = self._suspended_hooks = self._held_signals = 0
         self._firing = Newest(MOST_FIRING)
         self._resolved = Newest(MOST_RESOLVED)
         self._calls: Counter[tuple[str, CallState, CallReason | None]] = Counter()
@@ -115,6 +117,7 @@ class Tally:
     def add(self, table: Table) -> None:
         self._hooks += 1
         self._suspended_hooks += table.suspended
+        self._held_signals += table.held_signals
         if (reason := table.trouble) is not None:
             self._trouble.append(HookTrouble(namespace=table.ref.namespace, hook=table.ref.name, reason=reason))
         for row in table.rows:
@@ -149,6 +152,7 @@ class Tally:
             suspended_hooks=self._suspended_hooks,
             firing=self._firing.seen,
             resolved=self._resolved.seen,
+            held_signals=self._held_signals,
             calls=dict(sorted(calls.items())),
             incidents=tuple(
                 _incident(table, row)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support.objects import Json, entry
+from support.objects import Json, crash_looping, entry, running
 from support.world import World, play
 
 from khook.sandbox.kagent import ANY_AGENT, Fault, FaultKind
@@ -85,6 +85,35 @@ def test_a_suspended_hook_and_its_unsent_calls_are_told_apart() -> None:
         said = await world.status()
         assert [(one["reason"], one["calls"]) for one in said["heldBack"]] == [("Suspended", 1)]
         assert said["totals"]["suspendedHooks"] == 1
+
+    play(story)
+
+
+def test_calls_that_wait_for_a_budget_or_for_their_group_are_told_by_hook() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("probe-failed"), entry("pod-restart", groupBy="Owner"))
+        grouped = await world.well("api-1", owner=await world.deployment())
+        await world.cluster.pod_status(grouped, crash_looping(now=world.now()))
+        for number in range(3):
+            await fails(world, f"web-{number}")
+        await world.after(2)  # a group is waited for longer
+        said = await world.status()
+        held = [(one["reason"], one["namespace"], one["hook"], one["calls"]) for one in said["heldBack"]]
+        assert held == [("Budget", "shop", "h", 2), ("Grouping", "shop", "h", 1)]
+        assert said["totals"]["calls"] == {"Completed": 1, "Pending/Budget": 2, "Pending/Grouping": 1}
+        assert ("Deployment", "web") in {(one["resourceKind"], one["resourceName"]) for one in said["incidents"]}
+
+    play(story, environ={"KHOOK_CALLS_PER_HOOK_HOUR": "2"})
+
+
+def test_signals_that_wait_for_their_trouble_to_last_are_counted() -> None:
+    async def story(world: World) -> None:
+        await world.begin(entry("probe-failed", holdFor="2m"))
+        web = await fails(world)
+        await world.cluster.pod_status(web, running(now=world.now(), ready=False))
+        await world.after(5)
+        said = await world.status()
+        assert (said["totals"]["heldSignals"], said["totals"]["firing"]) == (1, 0)
 
     play(story)
 

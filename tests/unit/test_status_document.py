@@ -129,7 +129,7 @@ def test_the_leader_shows_its_slots_with_their_namespaces_and_who_waits() -> Non
         ],
         "totals": {
             "namespaces": 4, "waiting": 2, "load": 6.75, "linesPerSecond": 2.75, "restarts": 10, "hooks": 0,
-            "suspendedHooks": 0, "hooksInTrouble": 0, "firing": 0, "resolved": 0, "calls": {},
+            "suspendedHooks": 0, "hooksInTrouble": 0, "firing": 0, "resolved": 0, "heldSignals": 0, "calls": {},
             "watched": {"live": 2, "starting": 0, "forbidden": 0, "deaf": 1},
         },
         "portForward": None,

@@ -27,6 +27,7 @@ class Table:
     rows: Collection[Row] = ()
     ref: HookRef = field(default_factory=lambda: HookRef(namespace="shop", name="h", uid="1"))
     suspended: bool = False
+    held_signals: int = 0
     trouble: str | None = None
 
 

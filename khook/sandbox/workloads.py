@@ -1,0 +1,84 @@
+"""What kube-apiserver fills in for the kinds that are only kept: Deployments, ReplicaSets, Jobs, CronJobs, Secrets.
+
+No controller acts on them, so this is all that ever happens to them by itself. Defaults within a pod template are left
+out: nobody runs it. Sources: `pkg/apis/{apps,batch,core}/v1/defaults.go`, `pkg/registry/batch/job/strategy.go`.
+"""
+
+import base64
+from typing import Any, Final
+
+from khook.sandbox.kinds import CRON_JOBS, DEPLOYMENTS, JOBS, REPLICA_SETS, SECRETS, Kind
+
+Json = dict[str, Any]
+
+_SPEC_DEFAULTS: Final[dict[str, Json]] = {
+    DEPLOYMENTS.storage_key: {
+        "replicas": 1,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+    },
+    REPLICA_SETS.storage_key: {"replicas": 1},
+    JOBS.storage_key: {
+        "parallelism": 1,
+        "completions": 1,
+        "backoffLimit": 6,
+        "manualSelector": False,
+        "completionMode": "NonIndexed",
+        "suspend": False,
+        "podReplacementPolicy": "TerminatingOrFailed",
+    },
+    CRON_JOBS.storage_key: {
+        "concurrencyPolicy": "Allow",
+        "suspend": False,
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 1,
+    },
+}
+_FIRST_STATUS: Final[dict[str, Json]] = {REPLICA_SETS.storage_key: {"replicas": 0}}
+
+
+def kept(kind: Kind, item: Json, *, creating: bool) -> Json:
+    """A Deployment, ReplicaSet, Job, CronJob or Secret with the server's defaults; anything else as it is."""
+    if kind == SECRETS:
+        return _secret(item)
+    if kind.storage_key not in _SPEC_DEFAULTS:
+        return item
+    item = item | {"spec": _SPEC_DEFAULTS[kind.storage_key] | (item.get("spec") or {})}
+    if kind == JOBS:
+        item = _labelled_job(item)
+    if creating:
+        item["status"] = _FIRST_STATUS.get(kind.storage_key, {})
+    return item
+
+
+def _labelled_job(job: Json) -> Json:
+    """A Job selects its pods by its own uid; the labels are put on itself and on its template."""
+    metadata, spec = job["metadata"], job["spec"]
+    if spec["manualSelector"] or spec.get("selector"):
+        return job
+    uid, name = metadata["uid"], metadata["name"]
+    labels = {
+        "batch.kubernetes.io/controller-uid": uid,
+        "batch.kubernetes.io/job-name": name,
+        "controller-uid": uid,
+        "job-name": name,
+    }
+    template = spec.get("template") or {}
+    selector = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+    spec = spec | {"selector": selector, "template": _labelled(template, labels)}
+    return _labelled(job, labels) | {"spec": spec}
+
+
+def _labelled(item: Json, labels: Json) -> Json:
+    metadata = item.get("metadata") or {}
+    return item | {"metadata": metadata | {"labels": (metadata.get("labels") or {}) | labels}}
+
+
+def _secret(item: Json) -> Json:
+    """`stringData` can only be written: it ends in `data`, in base64."""
+    result = {"type": "Opaque"} | {key: value for key, value in item.items() if key != "stringData"}
+    if plain := item.get("stringData"):
+        coded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
+        result["data"] = (item.get("data") or {}) | coded
+    return result
