@@ -94,6 +94,7 @@ def test_calls_that_wait_for_a_budget_or_for_their_group_are_told_by_hook() -> N
         await world.begin(entry("probe-failed"), entry("pod-restart", groupBy="Owner"))
         grouped = await world.well("api-1", owner=await world.deployment())
         await world.cluster.pod_status(grouped, crash_looping(now=world.now()))
+        await world.after(0.5)
         for number in range(3):
             await fails(world, f"web-{number}")
         await world.after(2)  # a group is waited for longer
