@@ -91,6 +91,27 @@ def test_every_page_fits_every_width_without_a_complaint_and_runs_nothing_of_oth
     browsing(test)
 
 
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_a_screen_reader_finds_named_tables_with_headers_also_where_they_look_like_cards(width: int) -> None:
+    async def test(tab: Tab) -> None:
+        async with served(Site(leading())) as url:
+            await tab.open(url, width=width)
+            tree = (await tab.command("Accessibility.getFullAXTree"))["nodes"]
+        found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+        assert [name for role, name in found if role == "table"] == [
+            "Incidents that fire now, the latest first",
+            "Calls that are not sent for now, and why",
+            "Hooks that are not Ready; kubectl describe hook says more",
+            "Agents that were called or are to be, with their circuit breakers",
+            "Incidents that are over, the latest first",
+            "Each owns its share of the namespaces; after a crash the next process in the slot gets the same ones back",
+        ]
+        assert ("columnheader", "Agent") in found
+        assert ("rowheader", "w0") in found
+
+    browsing(test)
+
+
 def test_it_is_dark_where_the_reader_wants_it_dark() -> None:
     async def test(tab: Tab) -> None:
         grounds = []
