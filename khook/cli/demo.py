@@ -2,8 +2,8 @@
 
 It serves an API server and a kagent on loopback ports, starts the real `khook run` with four workers against them,
 lets the story's pods fail, kills one worker half-way and another until its slot is broken, takes an agent away for a
-while, stops khook as a cluster would, and sets the agents' own record against the story. Whatever happens, Ctrl-C
-included, everything it started is stopped and removed.
+while, rolls out forty pods of which none stays up, stops khook as a cluster would, and sets the agents' own record
+against the story. Whatever happens, Ctrl-C included, everything it started is stopped and removed.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.kagent import Fault, FaultKind
-from khook.sandbox.story import Expected, Moment, Story, compare, expected
+from khook.sandbox.story import Expected, Moment, Story, compare, expected, storm
 
 # A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
 SETTLED_WITHIN_S: Final = 50.0
@@ -120,6 +120,7 @@ class _Demo:
             killed=killed,
             came_back=came_back,
             loop=loop,
+            storm=storm(wanted, stage.kagent.runs),
             khook_exit=khook_exit,
         )
 

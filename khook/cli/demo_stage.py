@@ -30,7 +30,7 @@ from khook.sandbox.http import serve
 from khook.sandbox.kagent import Behaviour, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
-from khook.sandbox.story import Moment, Step, writes
+from khook.sandbox.story import Moment, Step, uid_key, writes
 from khook.seams import Clock, SystemClock
 
 WORKERS: Final = 4
@@ -139,8 +139,8 @@ async def apply(stage: Stage, step: Step, moment: Moment) -> None:
             write.verb, write.path, content=orjson.dumps(write.body), headers={"content-type": kind}
         )
         check(answer, f"{write.verb} {write.path}")
-        if write.verb == "POST" and write.body["kind"] == "Pod":
-            stage.uids[f"{step.namespace}/{step.pod}"] = answer.json()["metadata"]["uid"]
+        if write.verb == "POST":
+            stage.uids[uid_key(write.body)] = answer.json()["metadata"]["uid"]
     if step.words:
         stage.words.append(f"{step.namespace}: {step.words}")
 

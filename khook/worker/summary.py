@@ -8,7 +8,7 @@ text is cut: rows are restored from statuses, and anybody who may write one choo
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappushpop
@@ -55,7 +55,7 @@ class Table(Protocol):
     @property
     def ref(self) -> HookRef: ...
     @property
-    def rows(self) -> Collection[Row]: ...
+    def rows(self) -> Iterable[Row]: ...
     @property
     def held_signals(self) -> int: ...
     @property
@@ -69,8 +69,7 @@ async def summarize(tables: Iterable[Table], troubled: Mapping[str, Troubled], *
     tally = Tally(now=now)
     looked_at = 0
     for table in tables:
-        tally.add(table)
-        looked_at += len(table.rows)
+        looked_at += tally.add(table)
         if looked_at >= SLICE_ROWS:
             looked_at = 0
             await asyncio.sleep(0)
@@ -114,13 +113,16 @@ class Tally:
         self._held: dict[_HeldKey, _Held] = {}
         self._trouble: list[HookTrouble] = []
 
-    def add(self, table: Table) -> None:
+    def add(self, table: Table) -> int:
+        """How many rows it has."""
+        looked_at = 0
         self._hooks += 1
         self._suspended_hooks += table.suspended
         self._held_signals += table.held_signals
         if (reason := table.trouble) is not None:
             self._trouble.append(HookTrouble(namespace=table.ref.namespace, hook=table.ref.name, reason=reason))
         for row in table.rows:
+            looked_at += 1
             if row.status is RowStatus.FIRING:
                 self._firing.add(row.last_seen, table, row)
             else:
@@ -129,6 +131,7 @@ class Tally:
                 self._calls[row.agent, call.state, call.reason] += 1
                 if call.state is CallState.PENDING:
                     self._hold(table, row, call)
+        return looked_at
 
     def _hold(self, table: Table, row: Row, call: Call) -> None:
         queued = call.reason is None or call.reason is CallReason.QUEUED
