@@ -42,7 +42,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -82,6 +82,9 @@ bench-smoke: install ## a minute of load on `khook run`: incidents a second, lat
 
 pool-figures: install ## four minutes of kills, freezes and stops: what each costs, and the ring's figures
 	@$(BIN)/python -m bench.pool_figures $(POOL_ARGS)
+
+screenshot: install ## the status page of a running demo, into docs/images (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m screenshot docs/images/status-page.png
 
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .

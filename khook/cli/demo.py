@@ -227,7 +227,7 @@ def _say_where(stage: Stage, view: View) -> None:
     view.say(f"kubeconfig  export KUBECONFIG={stage.kubeconfig}")
     view.say(f"metrics     http://127.0.0.1:{told.metrics_port}/metrics")
     view.say(f"health      http://127.0.0.1:{told.health_port}/readyz")
-    view.say(f"status      khook shards --address {told.status_address}")
+    view.say(f"status      http://{told.status_address}/, or: khook shards --address {told.status_address}")
     view.say(f"calls       {stage.agents_url}/sandbox/record")
     view.say(f"log         {stage.log.path}")
     view.say("Ctrl-C stops and removes everything.")

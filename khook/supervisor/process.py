@@ -10,6 +10,8 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+import msgspec
+
 from khook import log, messages, metrics
 from khook.core.election import LeaseLimits
 from khook.errors import PoolGaveUp
@@ -22,6 +24,7 @@ from khook.kube.watch import Watch, WatchEnd
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
 from khook.sizing import slot_names
+from khook.summary import WorkerSummary
 from khook.supervisor.agent_credentials import AgentCredentials
 from khook.supervisor.api_credentials import ApiCredentials
 from khook.supervisor.health import CRD_MISSING, Health
@@ -29,8 +32,8 @@ from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
 from khook.supervisor.load import Loads
 from khook.supervisor.reports import Reports
-from khook.supervisor.status_document import RingStatus, status_document
-from khook.supervisor.status_document import encode as encode_status
+from khook.supervisor.status_document import AgentAccessStatus, Replica, RingStatus, Status, Watched, status_document
+from khook.supervisor.summaries import NOTHING, Summaries
 from shards.launch import Launcher
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
@@ -77,6 +80,7 @@ class Supervisor:
         )
         self._health = Health()
         self._loads = Loads(now_at=clock.monotonic())
+        self._started_at, self._started_time = clock.monotonic(), clock.now()
         self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
         self._owning: asyncio.TimerHandle | None = None
@@ -110,6 +114,7 @@ class Supervisor:
             limits=pool_limits or PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
             log=log.get("pool"),
         )
+        self._summaries = Summaries(tell=self._pool.tell_slot)
 
     # What runs.
 
@@ -157,7 +162,7 @@ class Supervisor:
         self._health.stopping = True
         self._stop.set()
 
-    def ready(self) -> tuple[bool, dict[str, object]]:
+    def ready(self) -> tuple[bool, dict[str, Any]]:
         """The verdict and the body of `/readyz`."""
         now_at = self._clock.monotonic()
         leadership = self._leadership
@@ -174,16 +179,32 @@ class Supervisor:
             "agentAccess": self._agents.body(needed=self._key_needed()),
         }
 
-    def status(self) -> bytes:
-        """The body of `/status.json`."""
-        document = status_document(
+    async def status(self) -> Status:
+        """What `/status.json` and the page show. While we lead, the workers are asked what they have."""
+        told = await self._summaries.gather(self._pool.view().slots) if self._leadership.leading else NOTHING
+        return status_document(
             leadership=self._leadership,
             lease_namespace=self._lease_namespace,
             ring=RingStatus(self._settings.virtual_nodes, self._settings.max_load_factor),
             view=self._pool.view(),
             rates=self._loads.rates(self._clock.monotonic()),
+            replica=self._replica(),
+            told=told,
         )
-        return encode_status(document)
+
+    def _replica(self) -> Replica:
+        ready, body = self.ready()
+        now_at = self._clock.monotonic()
+        return Replica(
+            now=self._client.server_now(),
+            started_time=self._started_time,
+            uptime_s=now_at - self._started_at,
+            ready=ready,
+            reasons=body["reasons"],
+            watched=Watched(**self._health.counts(now_at)),
+            agent_access=msgspec.convert(self._agents.body(needed=self._key_needed()), AgentAccessStatus),
+            status_port=self._settings.status_address.port,
+        )
 
     def view(self) -> PoolView:
         return self._pool.view()
@@ -281,13 +302,20 @@ class Supervisor:
         self._reports.came(slot, messages.decode_report(report), now_at=self._clock.monotonic())
 
     def asked(self, slot: str, question: bytes) -> None:
-        messages.decode_question(question)
+        match messages.decode_from_worker(question):
+            case WorkerSummary() as summary:
+                self._summaries.came(slot, summary)
+            case messages.NeedCredentials():
+                self._answer_later(slot)
+
+    def _answer_later(self, slot: str) -> None:
         task = asyncio.create_task(self._answer_credentials(slot))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
     def died(self, slot: str, how: str) -> None:
         self._reports.died(slot)
+        self._summaries.died(slot)
         metrics.slot_died(slot)
         if not self._health.stopping:
             metrics.worker_restarted(slot)
