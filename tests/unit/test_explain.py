@@ -32,7 +32,7 @@ from khook.cli.explain_call import TEST, marked
 from khook.cli.explain_facts import Fact, fact_of_event, facts_of_pod, newest_first
 from khook.cli.explain_input import question
 from khook.cli.explain_judge import Surroundings, configured, explain
-from khook.cli.explain_live import Agent, AgentAccess, Breaker, Live
+from khook.cli.explain_live import Live
 from khook.cli.explain_outcome import Explanation, Reason
 from khook.cli.main import main
 from khook.core.owner import ResourceRef
@@ -82,7 +82,7 @@ def told_before(call: Json, *, entry: Json = RESTARTS, last: datetime | None = N
     return a_hook(entry, status={"activeEvents": [row]})
 
 
-def live(*, waiting: bool = False, agents: tuple[Agent, ...] = (), access: AgentAccess | None = None) -> Live:
+def live(*, waiting: bool = False, **more: Any) -> Live:
     shop = {"namespace": "shop", "weight": 1.0, "linesPerSecond": 0.0}
     slot = {
         "slot": "w0", "state": "running", "onProbation": False, "pid": 1, "restarts": 0, "lagSeconds": 0.0,
@@ -95,7 +95,7 @@ def live(*, waiting: bool = False, agents: tuple[Agent, ...] = (), access: Agent
         "waiting": [shop] if waiting else [],
         "totals": {"namespaces": 1, "waiting": 0, "load": 1.0, "linesPerSecond": 0.0, "restarts": 0},
     }  # fmt: skip
-    return Live(status=msgspec.convert(document, Status), agents=agents, access=access)
+    return Live(status=msgspec.convert(document | more, Status))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +142,7 @@ def oom_killed() -> Json:
     return a_pod(status)
 
 
+OPEN = {"slot": "w0", "state": "open", "retryInSeconds": 12.0}
 ACCEPTED = {"state": "Completed", "acceptedTime": rfc3339(ago(minutes=4)), "endedTime": rfc3339(ago(minutes=3))}
 EARLIER = ago(minutes=5)
 PENDING = entry("pod-pending", holdFor="2m")
@@ -168,9 +169,9 @@ SILENT: dict[Reason, Case] = {
     Reason.IN_FLIGHT: Case(hooks=[told_before({"state": "Calling"}, last=EARLIER)]),
     Reason.OVER_BUDGET: Case(hooks=[told_before({"state": "Pending", "reason": "Budget"})]),
     Reason.AGENT_NOT_FOUND: Case(hooks=[told_before({"state": "Failed", "reason": "AgentNotFound"})]),
-    Reason.NO_KEY: Case(live=live(access=AgentAccess(key=False, needed=True, command="kubectl create secret"))),
+    Reason.NO_KEY: Case(live=live(agentAccess={"key": False, "needed": True, "command": "kubectl create secret"})),
     Reason.BREAKER_OPEN: Case(
-        live=live(agents=(Agent(agent="kagent/agent", breakers=(Breaker("w0", "open", 12.0),)),))
+        live=live(agents=[{"agent": "kagent/agent", "calls": {}, "parked": {}, "breakers": [OPEN]}])
     ),
     Reason.PARKED: Case(hooks=[told_before({"state": "Pending", "reason": "Parked"})]),
 }  # fmt: skip
