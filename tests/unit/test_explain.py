@@ -194,6 +194,25 @@ def test_silence_has_exactly_one_reason(reason: Reason) -> None:
     assert outcome.words
 
 
+@pytest.mark.parametrize(
+    ("call", "size"), [({"state": "Pending", "reason": "Budget"}, "300"), (ACCEPTED, "1")], ids=["a line", "empty"]
+)
+def test_a_new_incident_is_over_budget_behind_those_that_wait_and_where_the_bucket_is_empty(
+    call: Json, size: str
+) -> None:
+    other = told_before(call)
+    other["status"]["activeEvents"][0] |= {"resourceName": "other", "podUid": "other"}
+    told = explained(Case(hooks=[other], environ={"KHOOK_CALLS_PER_HOOK_HOUR": size}))
+    assert told.outcome.reason is Reason.OVER_BUDGET
+
+
+def test_a_row_of_an_earlier_controller_mutes_every_entry_of_its_type() -> None:
+    seen = rfc3339(ago(minutes=2))
+    row = {"eventType": "pod-restart", "resourceName": "web-1", "firstSeen": seen, "lastSeen": seen, "status": "firing"}
+    told = explained(Case(hooks=[a_hook(status={"activeEvents": [row]})]))
+    assert told.outcome.reason is Reason.REPEAT
+
+
 def test_every_reason_has_its_test() -> None:
     assert set(SILENT) | {Reason.TAKEN_BY_OOM} == set(Reason)
 
