@@ -230,8 +230,18 @@ class _Judge:
             case Verdict.REPEAT:
                 return self._repeat(entry, call)
             case _:
-                words = "khook has judged this very signal, or a newer one, already"
-                return self._silent(entry, Reason.STALE, words + (f": its call is {_said(call)}" if call else ""))
+                return self._stale(entry, call)
+
+    def _stale(self, entry: Entry, call: Call | None) -> Outcome:
+        words = "khook has judged this very signal, or a newer one, already"
+        if call is None:
+            return self._silent(entry, Reason.STALE, words)
+        words += f"; the incident's call is {_said(call)}"
+        if call.accepted_time is None:
+            return self._silent(entry, Reason.STALE, words)
+        until = window_end(call, cooldown=entry.cooldown)
+        words += f", and a new signal can call again from {rfc3339_seconds(until)}"
+        return self._silent(entry, Reason.STALE, words, until_time=until)
 
     def _repeat(self, entry: Entry, call: Call | None) -> Outcome:
         if call is None:

@@ -145,6 +145,12 @@ def oom_killed() -> Json:
 OPEN = {"slot": "w0", "state": "open", "retryInSeconds": 12.0}
 ACCEPTED = {"state": "Completed", "acceptedTime": rfc3339(ago(minutes=4)), "endedTime": rfc3339(ago(minutes=3))}
 EARLIER = ago(minutes=5)
+AGENT = {"agent": "kagent/agent", "calls": {}, "parked": {}}
+UNKNOWN = {
+    "type": "Ready", "status": "False", "reason": "AgentNotFound", "message": "agent kagent/agent is not known to kagent",
+}  # fmt: skip
+PROBE = entry("probe-failed", holdFor="2m")
+UNREADY = event("Unhealthy", "Readiness probe failed: HTTP 503", of=looping(hours=1), now=ago(minutes=1))
 PENDING = entry("pod-pending", holdFor="2m")
 
 SILENT: dict[Reason, Case] = {
@@ -171,7 +177,7 @@ SILENT: dict[Reason, Case] = {
     Reason.AGENT_NOT_FOUND: Case(hooks=[told_before({"state": "Failed", "reason": "AgentNotFound"})]),
     Reason.NO_KEY: Case(live=live(agentAccess={"key": False, "needed": True, "command": "kubectl create secret"})),
     Reason.BREAKER_OPEN: Case(
-        live=live(agents=[{"agent": "kagent/agent", "calls": {}, "parked": {}, "breakers": [OPEN]}])
+        live=live(agents=[AGENT | {"breakers": [OPEN]}])
     ),
     Reason.PARKED: Case(hooks=[told_before({"state": "Pending", "reason": "Parked"})]),
 }  # fmt: skip
@@ -213,8 +219,34 @@ def test_a_row_of_an_earlier_controller_mutes_every_entry_of_its_type() -> None:
     assert told.outcome.reason is Reason.REPEAT
 
 
-def test_every_reason_has_its_test() -> None:
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case(key_missing=True), Reason.NO_KEY),
+        (Case(key_missing=True, live=live(agentAccess={"key": True})), None),
+        (Case(live=live(agents=[AGENT | {"breakers": [OPEN | {"slot": "w1"}]}])), None),
+        (Case(hooks=[a_hook(status={"conditions": [UNKNOWN]})]), Reason.AGENT_NOT_FOUND),
+        (Case(hooks=[a_hook(entry("pod-restart", "other"), status={"conditions": [UNKNOWN]})]), None),
+        (Case(pod=a_pod(running(now=ago(minutes=9))), events=(UNREADY,), hooks=[a_hook(PROBE)]), Reason.HELD),
+    ],
+    ids=[
+        "no key here",
+        "khook has one",
+        "another worker's breaker",
+        "of the last call",
+        "of another agent",
+        "it is over",
+    ],
+)
+def test_what_stands_between_a_verdict_and_an_agent(case: Case, reason: Reason | None) -> None:
+    """What khook's own page says wins over what is known here; a breaker is its worker's alone."""
+    assert explained(case).outcome.reason is reason
+
+
+def test_every_reason_has_its_test_and_its_line_in_the_troubleshooting_guide() -> None:
     assert set(SILENT) | {Reason.TAKEN_BY_OOM} == set(Reason)
+    guide = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    assert [reason for reason in Reason if f"`{reason}`" not in guide] == []
 
 
 def test_of_an_oom_kill_and_its_restart_the_kill_fires_and_the_restart_is_taken_by_it() -> None:
@@ -258,6 +290,7 @@ def test_what_fires_says_whom_it_asks_with_which_prompt(case: Case) -> None:
 
 def test_a_repeat_says_until_when_and_a_hold_too() -> None:
     assert explained(SILENT[Reason.REPEAT]).outcome.until_time == ago(minutes=4) + timedelta(minutes=10)
+    assert explained(SILENT[Reason.STALE]).outcome.until_time == ago(minutes=4) + timedelta(minutes=10)
     assert explained(SILENT[Reason.HELD]).outcome.until_time == ago(seconds=30) + timedelta(minutes=2)
 
 
