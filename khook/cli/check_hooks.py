@@ -10,8 +10,8 @@ from typing import Any, Final
 from khook.api import names
 from khook.api.v1alpha2 import API_VERSION, KIND
 from khook.cli.documents import BadDocument, Document, read
+from khook.cli.explain_hook import configured
 from khook.cli.explain_input import is_hook
-from khook.cli.explain_judge import configured
 from khook.cli.findings import Finding, ok, warning, wrong
 from khook.core.condition import find_condition
 from khook.core.match import Entry

@@ -21,8 +21,9 @@ from khook.cli import explain_live, explain_view
 from khook.cli.documents import BadDocument
 from khook.cli.explain_call import agent_access, call
 from khook.cli.explain_facts import Fact, fact_of_event, facts_of_pod, newest_first
+from khook.cli.explain_hook import Surroundings, configured
 from khook.cli.explain_input import Question, hooks_in, question
-from khook.cli.explain_judge import Surroundings, configured, explain
+from khook.cli.explain_judge import explain
 from khook.cli.explain_outcome import Explanation
 from khook.cli.reach import Cluster, reached
 from khook.core.owner import ResourceRef

@@ -30,8 +30,9 @@ from khook.cli import explain_view
 from khook.cli.documents import BadDocument
 from khook.cli.explain_call import TEST, marked
 from khook.cli.explain_facts import Fact, fact_of_event, facts_of_pod, newest_first
+from khook.cli.explain_hook import Surroundings, configured
 from khook.cli.explain_input import question
-from khook.cli.explain_judge import Surroundings, configured, explain
+from khook.cli.explain_judge import explain
 from khook.cli.explain_live import Live
 from khook.cli.explain_outcome import Explanation, Reason
 from khook.cli.main import main
@@ -147,8 +148,11 @@ ACCEPTED = {"state": "Completed", "acceptedTime": rfc3339(ago(minutes=4)), "ende
 EARLIER = ago(minutes=5)
 AGENT = {"agent": "kagent/agent", "calls": {}, "parked": {}}
 UNKNOWN = {
-    "type": "Ready", "status": "False", "reason": "AgentNotFound", "message": "agent kagent/agent is not known to kagent",
-}  # fmt: skip
+    "type": "Ready",
+    "status": "False",
+    "reason": "AgentNotFound",
+    "message": "agent kagent/agent is not known to kagent",
+}
 PROBE = entry("probe-failed", holdFor="2m")
 UNREADY = event("Unhealthy", "Readiness probe failed: HTTP 503", of=looping(hours=1), now=ago(minutes=1))
 PENDING = entry("pod-pending", holdFor="2m")
