@@ -12,7 +12,7 @@ from khook.agents.auto import A2A, EXECUTE, Undecided
 from khook.agents.exchange import Answer, Exchange, NoAnswer, json_object
 from khook.agents.outcome import AgentProtocol
 from khook.agents.tls import agent_tls
-from khook.cli.findings import Finding, ok, unknown, warning, wrong
+from khook.cli.findings import Finding, Result, ok, unknown, warning, wrong
 from khook.messages import AgentAccess
 from khook.seams import Clock, Transports
 from khook.settings import DEFAULT_BASE_URL, Settings
@@ -47,15 +47,17 @@ async def check_kagent(
         if isinstance(protocol, Undecided):
             mend = "set KAGENT_BASE_URL" if access.base_url == DEFAULT_BASE_URL else ""
             return [wrong(WHAT, f"{access.base_url}: {protocol.error}", mend)]
-        findings = [
-            await _health(exchange, access, protocol, settings),
-            await _key(exchange, access, protocol, settings),
-        ]
-        if protocol.name == A2A:
-            for agent, hook in list((dict(agents) | dict(wanted)).items())[:AGENTS_MOST]:
-                findings.append(await _agent(exchange, settings, agent, hook, is_wanted=agent in wanted))
-        elif agents or wanted:
-            findings.append(unknown("agents", "an execute server does not say which agents it has"))
+        health = await _health(exchange, access, protocol, settings)
+        key = await _key(exchange, access, protocol, settings)
+        findings = [health, key]
+        if not agents and not wanted:
+            return findings
+        if protocol.name != A2A:
+            return [*findings, unknown("agents", "an execute server does not say which agents it has")]
+        if key.result is Result.WRONG:
+            return [*findings, unknown("agents", "not asked: kagent would not answer without its key")]
+        for agent, hook in list((dict(wanted) | dict(agents)).items())[:AGENTS_MOST]:
+            findings.append(await _agent(exchange, settings, agent, hook, is_wanted=agent in wanted))
         return findings
     finally:
         await protocols.aclose()

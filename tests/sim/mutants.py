@@ -214,8 +214,8 @@ MUTANTS: Final = (
         name="reckon a full bucket after a restart",
         promise="P5, P8",
         file="khook/worker/rowbook.py",
-        old="charged = [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]",
-        new="charged: list[datetime] = []",
+        old="charged=row_rules.charged(rows)",
+        new="charged=()",
     ),
     Mutant(
         name="forget who waits for the budget",

@@ -170,6 +170,12 @@ def test_an_agent_that_kagent_does_not_know_is_wrong_in_a_file_and_a_warning_in_
     assert (found.result, found.says) == (Result.WRONG, "kagent does not know it; hook shop/h names it")
 
 
+def test_agents_are_not_asked_for_without_the_key_that_kagent_wants() -> None:
+    named = (hook("h", entry("pod-restart"), namespace="shop"),)
+    findings = checked(hooks=named, agents=Kagent(api_key="other", speaks=Speaks.A2A))
+    assert [one.what for one in findings if one.what.startswith("agent")] == ["agents"]
+
+
 def test_a_broken_hook_of_somebody_else_is_no_reason_to_fail() -> None:
     findings = checked(hooks=(hook("h", entry("pod-restart", prompt="{{.Nope}}"), namespace="shop"),))
     assert about(findings, "hook shop/h").result is Result.WARNING
