@@ -20,7 +20,7 @@ from khook.core.budget import Budget
 from khook.core.condition import Problem, find_condition
 from khook.core.configure import AgentNotAllowed, Configured, configure
 from khook.core.decision import Decision, decide
-from khook.core.holding import Held, first_evidence, lasts
+from khook.core.holding import Held, due_time, first_evidence, lasts
 from khook.core.incident import Call, CallId, CallReason, CallState, IncidentRules, Row, Verdict
 from khook.core.match import Entry, Mismatch, consider
 from khook.core.moment import rfc3339_seconds
@@ -208,7 +208,7 @@ class HookJudge:
         """None: it was held for long enough, and the trouble lasts."""
         assert self._pod is not None, "only what has a pod is held"
         evidence_time = first_evidence(self._signal, self._pod)
-        due = evidence_time + entry.hold_for
+        due = due_time(evidence_time, entry)
         held = Held(
             signal=self._signal,
             evidence_time=evidence_time,

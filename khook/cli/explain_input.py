@@ -5,8 +5,9 @@ must be about one pod.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,8 +108,27 @@ def _as_core_v1(content: dict[str, Any]) -> dict[str, Any]:
 
 def _converted(document: Document, content: Any, kind: type[Any]) -> Any:
     try:
-        return msgspec.convert(content, kind)
+        found = msgspec.convert(content, kind)
+        for path in _without_zone(found):
+            raise BadDocument(f"{document.place(path)}: {path}: a time needs its zone, such as 2024-01-15T10:30:00Z")
+        return found
     except msgspec.ValidationError as error:
         words, _, path = str(error).partition(" - at ")
         path = path.strip("`").removeprefix("$").lstrip(".")
         raise BadDocument(f"{document.place(path)}: {path + ': ' if path else ''}{words}") from None
+
+
+def _without_zone(value: Any, path: str = "") -> Iterator[str]:
+    """Where a time stands that the API server would refuse."""
+    match value:
+        case datetime(tzinfo=None):
+            yield path
+        case list():
+            for index, one in enumerate(value):
+                yield from _without_zone(one, f"{path}[{index}]")
+        case msgspec.Struct():
+            for field in msgspec.structs.fields(value):
+                inner = getattr(value, field.name)
+                yield from _without_zone(inner, f"{path}.{field.encode_name}" if path else field.encode_name)
+        case _:
+            pass

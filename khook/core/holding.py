@@ -10,13 +10,16 @@ the API server still tells: since when the pod is Pending or not Ready, and when
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from khook.core.incident import EntryId
 from khook.core.match import Entry
 from khook.core.pending import PENDING
 from khook.core.pods import ENDED_PHASES, PodFacts
 from khook.core.signal import EventType, PodUid, Signal
+
+LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class Holds:
             held = Held(
                 signal=signal,
                 evidence_time=evidence_time,
-                due_time=evidence_time + entry.hold_for,
+                due_time=due_time(evidence_time, entry),
                 was_pending=pod.phase == PENDING,
             )
         if before is not None or not _is_over(held, pod):
@@ -88,6 +91,11 @@ class Holds:
             self._held[uid] = {entry: held for entry, held in waiting.items() if entry in entries}
             if not self._held[uid]:
                 del self._held[uid]
+
+
+def due_time(evidence_time: datetime, entry: Entry) -> datetime:
+    """When `holdFor` is over. An Event may claim any time: one at the calendar's end must not end its worker."""
+    return min(evidence_time, LATEST - entry.hold_for) + entry.hold_for
 
 
 def lasts(held: Held, pod: PodFacts | None) -> bool:

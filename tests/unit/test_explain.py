@@ -382,6 +382,7 @@ def test_files_are_explained_without_a_cluster(
     [
         ("kind: Pod\nmetadata: {}\n", ":2: metadata: Object missing required field `name`"),
         ("kind: Event\nmetadata: {name: e}\nlastTimestamp: soon\n", ":3: lastTimestamp: Invalid RFC3339"),
+        ("kind: Event\nmetadata: {name: e}\nlastTimestamp: 2024-01-15T10:30:00\n", ":3: lastTimestamp: a time needs"),
         ("kind: Deployment\n", "neither a Pod nor an Event in it"),
         ("a: [", "event.yaml:1: "),
         ("a: 1\na: 2\n", "event.yaml:2: the key 'a' stands here twice"),
