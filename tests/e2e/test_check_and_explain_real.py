@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.installation import KEY, RULES, Agents, admin, fresh_name, install_crd, now, service_account
+from support.installation import KEY, RULES, Agents, Installation, admin, fresh_name, install_crd, now, service_account
 from support.objects import Json, crash_looping, entry, event, hook, pod, running, workload
 from support.real_apiserver import RealApiServer
 
@@ -37,7 +37,7 @@ def environ(server: RealApiServer, folder: Path, agents: Agents, *, user: Json) 
     }
 
 
-def khook(*arguments: str, env: Environ, stdin: str = "") -> tuple[int, Json]:
+def ask(*arguments: str, env: Environ, stdin: str = "") -> tuple[int, Json]:
     done = subprocess.run(
         [sys.executable, "-m", "khook", *arguments, "--output", "json"],
         env=env, input=stdin, capture_output=True, text=True, timeout=120, check=False,
@@ -58,14 +58,14 @@ def test_check_tells_what_the_account_may_do_and_knows_the_crd_without_reading_i
         return await service_account(real_apiserver, [rule for rule in RULES if rule["resources"] != [but]])
 
     env = environ(real_apiserver, tmp_path, agents, user=asyncio.run(prepare()))
-    code, said = khook("check", env=env)
+    code, said = ask("check", env=env)
     results = {one["check"]: one["result"] for one in said["checks"]}
     assert results["Hook CRD"] == "ok", said
     assert {result for what, result in results.items() if what.startswith("may ")} == {"ok"}
     assert (code, results["kagent"], results["kagent key"]) == (0, "ok", "ok"), said
 
     env = environ(real_apiserver, tmp_path, agents, user=asyncio.run(prepare(but="hooks/status")))
-    code, said = khook("check", env=env)
+    code, said = ask("check", env=env)
     refused = [one["check"] for one in said["checks"] if one["result"] == "wrong"]
     assert (code, refused) == (78, ["may patch hooks/status.kagent.dev"])
 
@@ -91,14 +91,14 @@ def test_explain_reads_the_pod_its_events_its_owner_and_the_hooks(
 
     user, web = asyncio.run(prepare())
     env = environ(real_apiserver, tmp_path, agents, user=user)
-    code, said = khook("explain", f"{namespace}/web-1", env=env)
+    code, said = ask("explain", f"{namespace}/web-1", env=env)
     assert (code, said["fires"], said["agent"]) == (0, True, "kagent/agent")
     assert said["words"] == "agent kagent/agent is asked about Deployment web"
     assert {fact["source"] for fact in said["facts"]} == {"pod status", "Event BackOff"}
     assert any("status page is not reachable" in note for note in said["notes"])
 
     typed = event("Unhealthy", "Readiness probe failed: HTTP 503", of=web, now=now())
-    code, said = khook("explain", "-", env=env, stdin=json.dumps(typed))
+    code, said = ask("explain", "-", env=env, stdin=json.dumps(typed))
     assert (code, said["silence"]) == (0, "no_entry_of_type")
 
     before = len(agents.runs(namespace))
@@ -110,3 +110,37 @@ def test_explain_reads_the_pod_its_events_its_owner_and_the_hooks(
     (run,) = agents.runs(namespace)[before:]
     assert run.prompt.startswith("This is a test, sent by hand")
     assert done.stdout.splitlines()[-1].startswith("completed (Answered)")
+
+
+def test_explain_tells_of_a_call_that_the_running_khook_made(
+    khook: Installation, real_apiserver: RealApiServer, tmp_path: Path
+) -> None:
+    """The prompt that it shows for the pod is the one that the agent got, but for the call's own fence."""
+    namespace = fresh_name("explained")
+
+    async def happen() -> str:
+        async with khook.cluster() as cluster:
+            await cluster.namespace(namespace)
+            await cluster.hook(hook("h", entry("pod-restart"), namespace=namespace))
+            web = await cluster.pod(pod("web-1", namespace=namespace), running(now=now()))
+            await cluster.event(event("BackOff", "Back-off restarting failed container app", of=web, now=now()))
+            (run,) = await khook.called(namespace, 1)
+            return run.prompt
+
+    prompt = asyncio.run(happen())
+    env = environ(real_apiserver, tmp_path, khook.agents, user={"token": real_apiserver.token})
+    arguments = ("explain", f"{namespace}/web-1", "--address", khook.khook.status_address)
+    said: Json = {}
+    for _ in range(20):  # until its answer stands in the Hook's status
+        code, said = ask(*arguments, env=env)
+        if code == 0 and "call is Completed" in said["words"]:
+            break
+    assert said["silence"] == "stale"
+    assert "call is Completed" in said["words"]
+    assert said["notes"] == []
+    (shown,) = {one["prompt"] for fact in said["facts"] for one in fact["outcomes"] if one["prompt"]}
+    assert _unfenced(shown) == _unfenced(prompt)
+
+
+def _unfenced(prompt: str) -> list[str]:
+    return [line for line in prompt.splitlines() if not line.startswith("=====")]
