@@ -16,7 +16,7 @@ from typing import Any, Final
 from khook.sandbox import api_errors, schema
 from khook.sandbox.api_errors import ApiError, Cause
 from khook.sandbox.builtin import check_new, from_storage, normalized, to_storage
-from khook.sandbox.history import Change, Table, Watch, encoded, too_old, watch_line, without_previous
+from khook.sandbox.history import Change, Rendered, Table, Watch, too_old, without_previous
 from khook.sandbox.installed import Installed, accepted
 from khook.sandbox.kinds import CRDS, EVENTS, NAMESPACES, PODS, Kind
 from khook.sandbox.metadata import check_name, new_metadata, rfc3339, updated_metadata
@@ -78,16 +78,17 @@ class Store:
         start: int | None,
         matches: Matcher | None = None,
         partial: bool = False,
+        rendered: Rendered | None = None,
         bookmarks: bool = False,
     ) -> Watch:
         """Changes after `start`; None is the present state as ADDED lines first. Close it with `unwatch`."""
         table = self._table(kind)
         after = self.revision if start is None else start
-        watch = Watch(kind=kind, namespace=namespace, matches=matches, partial=partial, start=after)
+        watch = Watch(kind=kind, namespace=namespace, matches=matches, partial=partial, rendered=rendered, start=after)
         if start is None:
             for _, item in table.at(self.revision, namespace):
                 if matches is None or matches(item):
-                    watch.lines.append(watch_line("ADDED", encoded(kind, item, partial=partial)))
+                    watch.show(item)
             if bookmarks:
                 watch.lines.append(watch.bookmark(self.revision, initial_end=True))
         else:
