@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from khook.sandbox import api_errors
+from khook.sandbox.bodies import read
 from khook.sandbox.builtin import from_storage
 from khook.sandbox.discovery import discovered
 from khook.sandbox.exchange import Request, Response
@@ -195,16 +196,7 @@ def rows(call: ApiCall, now: Callable[[], datetime]) -> Rendered | None:
 
 def _body(call: ApiCall) -> Json:
     assert call.kind is not None
-    try:
-        body = orjson.loads(call.request.body)
-    except orjson.JSONDecodeError as error:
-        raise api_errors.bad_request(
-            f"the object provided is unrecognized (must be of type {call.kind.kind}): couldn't get version/kind; "
-            f"json parse error: {error}"
-        ) from None
-    if not isinstance(body, dict):
-        raise api_errors.bad_request(f"the object provided is unrecognized (must be of type {call.kind.kind})")
-    return body
+    return read(call.request, call.kind.kind)
 
 
 def _patched(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Json:

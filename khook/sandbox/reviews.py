@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from khook.sandbox import api_errors
+from khook.sandbox.bodies import read
 from khook.sandbox.exchange import Request
 
 Json = dict[str, Any]
@@ -42,11 +41,10 @@ def asked(request: Request) -> Review | None:
 
 def reviewed(review: Review, request: Request, *, user: str, may: May) -> Json:
     """The review with its answer. Raises ApiError 400 for what is no review."""
+    spec = read(request, review.kind).get("spec") or {}
     try:
-        body = orjson.loads(request.body)
-        spec = body.get("spec") or {}
         status = _status(review, spec, user=user, may=may)
-    except (orjson.JSONDecodeError, AttributeError, TypeError):
+    except (AttributeError, TypeError):
         raise api_errors.bad_request(f"the object provided is unrecognized (must be of type {review.kind})") from None
     return {"kind": review.kind, "apiVersion": f"{review.group}/v1", "metadata": {}, "spec": spec, "status": status}
 

@@ -44,7 +44,8 @@ def kept(kind: Kind, item: Json, *, creating: bool) -> Json:
         return _secret(item)
     if kind.storage_key not in _SPEC_DEFAULTS:
         return item
-    item = item | {"spec": _SPEC_DEFAULTS[kind.storage_key] | (item.get("spec") or {})}
+    given = {key: value for key, value in (item.get("spec") or {}).items() if value not in (None, {})}
+    item = item | {"spec": _SPEC_DEFAULTS[kind.storage_key] | given}
     if kind == JOBS:
         item = _labelled_job(item)
     if creating:
