@@ -21,6 +21,7 @@ from khook.sandbox.forms import Form, wanted
 from khook.sandbox.history import Rendered, encoded
 from khook.sandbox.kinds import PODS, SERVICE_ACCOUNTS, Kind
 from khook.sandbox.paging import ListOptions, integer, list_body, list_page
+from khook.sandbox.patches import accepted, patching
 from khook.sandbox.printers import table
 from khook.sandbox.selectors import Matcher, both, parse_fields, parse_labels
 from khook.sandbox.store import Store
@@ -29,8 +30,6 @@ Json = dict[str, Any]
 
 _JSON: Final = {"content-type": "application/json"}
 _TRUE: Final = frozenset({"1", "true", "True", "TRUE", "t", "T"})
-_PATCHES: Final = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
-_STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,17 +200,14 @@ def _body(call: ApiCall) -> Json:
 
 def _patched(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Json:
     content_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    accepted = _PATCHES if kind.custom else (*_PATCHES[:2], _STRATEGIC, _PATCHES[2])
-    if content_type not in accepted or content_type == "application/apply-patch+yaml":
-        raise api_errors.unsupported_media_type(accepted)
+    how = patching(kind, content_type)
+    if how is None:
+        raise api_errors.unsupported_media_type(accepted(kind))
     try:
         patch = orjson.loads(call.request.body)
     except orjson.JSONDecodeError as error:
         raise api_errors.bad_request(f"error decoding patch: {error}") from None
-    json_patch = content_type == "application/json-patch+json"
-    return store.patch(
-        kind, call.namespace, call.name, patch, subresource=call.subresource, json_patch=json_patch, now=now
-    )
+    return store.patch(kind, call.namespace, call.name, patch, subresource=call.subresource, how=how, now=now)
 
 
 def _deleted(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Response:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from khook.sandbox.api_errors import ApiError, Cause, bad_request, invalid
 from khook.sandbox.kinds import EVENTS, EVENTS_V1, LEASES, NAMESPACES, PODS, Kind
-from khook.sandbox.workloads import kept
+from khook.sandbox.workloads import kept, missing
 
 Json = dict[str, Any]
 
@@ -124,13 +124,12 @@ def _check_micro_time(kind: Kind, value: str | None) -> None:
     )
 
 
-def check_new(kind: Kind, item: Json) -> None:
-    """What the server refuses to create. Raises ApiError 422."""
-    causes: list[Cause] = []
-    if kind == PODS and not (item.get("spec") or {}).get("containers"):
-        causes.append(Cause("spec.containers", "FieldValueRequired", "Required value"))
-    if kind in (EVENTS, EVENTS_V1):
-        causes = _event_causes(kind, item)
+def check(kind: Kind, item: Json, *, creating: bool) -> None:
+    """What the server refuses to keep. Raises ApiError 422."""
+    if kind.storage_key == EVENTS.storage_key:
+        causes = _event_causes(kind, item) if creating else []
+    else:
+        causes = missing(kind, item)
     if causes:
         raise _core_invalid(kind, item, causes)
 

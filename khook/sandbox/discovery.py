@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from khook.sandbox import openapi
 from khook.sandbox.exchange import Request, Response
 from khook.sandbox.kinds import CRDS, Kind
 from khook.sandbox.reviews import REVIEWS
@@ -37,6 +38,10 @@ def discovered(store: Store, request: Request) -> Response:
 def _document(store: Store, parts: list[str]) -> Json | None:
     groups = _groups(store)
     match parts:
+        case ["openapi", "v3"]:
+            return openapi.index(store.kinds())
+        case ["openapi", "v3", *path] if kinds := [k for k in store.kinds() if openapi.prefix(k) == "/".join(path)]:
+            return openapi.document(kinds)
         case ["version"]:
             return {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "linux/amd64"}
         case ["api"]:

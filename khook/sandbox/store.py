@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from khook.sandbox import api_errors, schema
 from khook.sandbox.api_errors import ApiError, Cause
-from khook.sandbox.builtin import check_new, from_storage, normalized, to_storage
+from khook.sandbox.builtin import check, from_storage, normalized, to_storage
 from khook.sandbox.history import Change, Rendered, Table, Watch, too_old, without_previous
 from khook.sandbox.installed import Installed, accepted
 from khook.sandbox.kinds import CRDS, EVENTS, NAMESPACES, PODS, Kind
 from khook.sandbox.metadata import check_name, new_metadata, rfc3339, updated_metadata
-from khook.sandbox.patches import json_patched, merge_patched
+from khook.sandbox.patches import Patching, merge_patched
 from khook.sandbox.selectors import Matcher
 
 Json = dict[str, Any]
@@ -163,13 +163,12 @@ class Store:
         patch: Any,
         *,
         subresource: str = "",
-        json_patch: bool = False,
+        how: Patching = merge_patched,
         now: datetime,
     ) -> Json:
-        """A merge patch, or a JSON Patch. An identical result changes no version. Raises ApiError 404, 409, 422."""
+        """`how` applies it. An identical result changes no version. Raises ApiError 404, 409, 422, and `how`'s own."""
         old = self.get(kind, namespace, name)
-        shown = from_storage(kind, old)
-        candidate = json_patched(shown, patch) if json_patch else merge_patched(shown, patch)
+        candidate = how(from_storage(kind, old), patch)
         body = to_storage(kind, candidate)
         self._check_body(kind, namespace, body, name=name)
         self._check_version(kind, old, body)
@@ -304,8 +303,7 @@ class Store:
     def _admitted(self, kind: Kind, item: Json, *, old: Json | None) -> Json:
         """Defaulted, pruned and valid, or an ApiError. What was invalid before and is unchanged is tolerated."""
         if kind.schema is None:
-            if old is None:
-                check_new(kind, item)
+            check(kind, item, creating=old is None)
             head = {"kind": kind.kind, "apiVersion": kind.api_version}
             item = {key: value for key, value in item.items() if key not in head}
             return normalized(kind, item, creating=old is None)

@@ -7,7 +7,8 @@ out: nobody runs it. Sources: `pkg/apis/{apps,batch,core}/v1/defaults.go`, `pkg/
 import base64
 from typing import Any, Final
 
-from khook.sandbox.kinds import CRON_JOBS, DEPLOYMENTS, JOBS, REPLICA_SETS, SECRETS, Kind
+from khook.sandbox.api_errors import Cause
+from khook.sandbox.kinds import CRON_JOBS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, SECRETS, Kind
 
 Json = dict[str, Any]
 
@@ -36,6 +37,32 @@ _SPEC_DEFAULTS: Final[dict[str, Json]] = {
     },
 }
 _FIRST_STATUS: Final[dict[str, Json]] = {REPLICA_SETS.storage_key: {"replicas": 0}}
+
+
+_CONTAINERS_AT: Final[dict[str, str]] = {
+    PODS.storage_key: "spec.containers",
+    DEPLOYMENTS.storage_key: "spec.template.spec.containers",
+    REPLICA_SETS.storage_key: "spec.template.spec.containers",
+    JOBS.storage_key: "spec.template.spec.containers",
+    CRON_JOBS.storage_key: "spec.jobTemplate.spec.template.spec.containers",
+}
+_SELECTING: Final = frozenset({DEPLOYMENTS.storage_key, REPLICA_SETS.storage_key})
+
+
+def missing(kind: Kind, item: Json) -> list[Cause]:
+    """What a Pod, or whatever makes pods, cannot be without."""
+    path = _CONTAINERS_AT.get(kind.storage_key)
+    if path is None:
+        return []
+    wanted = ["spec.selector"] * (kind.storage_key in _SELECTING) + [path]
+    return [Cause(one, "FieldValueRequired", "Required value") for one in wanted if not _at(item, one)]
+
+
+def _at(item: Json, path: str) -> Any:
+    value: Any = item
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def kept(kind: Kind, item: Json, *, creating: bool) -> Json:
