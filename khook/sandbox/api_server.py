@@ -18,8 +18,9 @@ from typing import Final
 import orjson
 
 from khook.sandbox import api_errors
+from khook.sandbox.api_answers import answer, failed, rows
 from khook.sandbox.api_errors import ApiError
-from khook.sandbox.api_routes import ApiCall, answer, failed, flag, form, parse, rows, selector
+from khook.sandbox.api_routes import ApiCall, flag, form, parse, selector
 from khook.sandbox.exchange import HangUp, Refuse, Request, Response
 from khook.sandbox.history import Watch
 from khook.sandbox.paging import integer, version_number

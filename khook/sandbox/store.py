@@ -8,7 +8,8 @@ The contract suite holds it to kube-apiserver 1.36.3.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -41,6 +42,7 @@ class Store:
         self._watches: dict[tuple[str, str | None], dict[int, Watch]] = {}
         self._installed = Installed()
         self._event_ends: dict[tuple[str, str], datetime] = {}
+        self._rehearsing = False
         for name in FIRST_NAMESPACES:
             self.create(NAMESPACES, None, {"metadata": {"name": name}}, now=now)
 
@@ -207,9 +209,18 @@ class Store:
             return self._remove(kind, namespace, name, old, marked)
         if kind == NAMESPACES:
             self._empty(name)
-        if kind == CRDS:
+        if kind == CRDS and not self._rehearsing:
             self._uninstall(old)
         return self._remove(kind, namespace, name, old, old)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """What is written inside is answered as ever, and nothing of it is kept or seen by anybody (`dryRun`)."""
+        self._rehearsing = True
+        try:
+            yield
+        finally:
+            self._rehearsing = False
 
     # -- the passing of time
 
@@ -321,8 +332,10 @@ class Store:
     ) -> Json:
         if kind == CRDS:
             new = accepted(new, now=now)
-            if old is None or old["spec"] != new["spec"]:
-                self._install(new)
+        if self._rehearsing:
+            return new
+        if kind == CRDS and (old is None or old["spec"] != new["spec"]):
+            self._install(new)
         self.revision += 1
         new = new | {"metadata": new["metadata"] | {"resourceVersion": str(self.revision)}}
         if kind.storage_key == EVENTS.storage_key:
@@ -334,6 +347,8 @@ class Store:
         return new
 
     def _remove(self, kind: Kind, namespace: str | None, name: str, old: Json, last: Json) -> Json:
+        if self._rehearsing:
+            return last
         self.revision += 1
         last = last | {"metadata": last["metadata"] | {"resourceVersion": str(self.revision)}}
         self._publish(
