@@ -11,7 +11,7 @@ import orjson
 
 from khook.sandbox import openapi
 from khook.sandbox.exchange import Request, Response
-from khook.sandbox.kinds import CRDS, Kind
+from khook.sandbox.kinds import Kind
 from khook.sandbox.reviews import REVIEWS
 from khook.sandbox.store import Store
 
@@ -29,10 +29,27 @@ def discovered(store: Store, request: Request) -> Response:
     path = request.path.rstrip("/")
     if path in _HEALTH:
         return Response(status=200, headers=dict(_TEXT), body=b"ok")
-    found = _document(store, [part for part in path.split("/") if part])
-    if found is None:
-        return Response(status=404, headers=dict(_TEXT), body=b"404 page not found\n")
-    return Response(status=200, headers=dict(_JSON), body=orjson.dumps(found))
+    parts = [part for part in path.split("/") if part]
+    if parts[:2] == ["openapi", "v3"] and parts[2:]:
+        kinds = [kind for kind in store.kinds() if openapi.prefix(kind) == "/".join(parts[2:])]
+        return _schemas(kinds, request) if kinds else _nothing()
+    found = _document(store, parts)
+    return _nothing() if found is None else Response(status=200, headers=dict(_JSON), body=orjson.dumps(found))
+
+
+def _nothing() -> Response:
+    return Response(status=404, headers=dict(_TEXT), body=b"404 page not found\n")
+
+
+def _schemas(kinds: list[Kind], request: Request) -> Response:
+    """A client keeps the document under its hash, and need not ask again."""
+    tag = f'"{openapi.fingerprint(kinds)}"'
+    headers = _JSON | {"etag": tag, "vary": "Accept"}
+    if request.query.get("hash") == tag.strip('"'):
+        headers["cache-control"] = "public, immutable"
+    if request.headers.get("if-none-match") == tag:
+        return Response(status=304, headers=headers)
+    return Response(status=200, headers=headers, body=orjson.dumps(openapi.document(kinds)))
 
 
 def _document(store: Store, parts: list[str]) -> Json | None:
@@ -40,8 +57,6 @@ def _document(store: Store, parts: list[str]) -> Json | None:
     match parts:
         case ["openapi", "v3"]:
             return openapi.index(store.kinds())
-        case ["openapi", "v3", *path] if kinds := [k for k in store.kinds() if openapi.prefix(k) == "/".join(path)]:
-            return openapi.document(kinds)
         case ["version"]:
             return {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "linux/amd64"}
         case ["api"]:
@@ -98,6 +113,6 @@ def _rows(kind: Kind) -> list[Json]:
     }
     named: Json = {"shortNames": list(kind.short_names), "categories": list(kind.categories)}
     rows = [row | {key: names for key, names in named.items() if names}]
-    if kind.status_subresource and kind != CRDS:
+    if kind.status_subresource:
         rows.append(row | {"name": f"{kind.plural}/status", "singularName": "", "verbs": ["get", "patch", "update"]})
     return rows

@@ -29,7 +29,7 @@ def index(kinds: Iterable[Kind]) -> Json:
         groups.setdefault(prefix(kind), []).append(kind)
     return {
         "paths": {
-            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={_fingerprint(of_group)}"}
+            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={fingerprint(of_group)}"}
             for path, of_group in groups.items()
         }
     }
@@ -52,7 +52,8 @@ def prefix(kind: Kind) -> str:
     return f"apis/{kind.api_version}" if kind.group else f"api/{kind.api_version}"
 
 
-def _fingerprint(kinds: list[Kind]) -> str:
+def fingerprint(kinds: list[Kind]) -> str:
+    """What the document of these kinds is known by."""
     said = [[kind.api_version, kind.plural, kind.schema] for kind in kinds]
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest().upper()
 
