@@ -48,6 +48,8 @@ class IncidentConfig(msgspec.Struct, frozen=True):
     resolve_after_s: float
     max_signal_age_s: float
     stuck_pending_s: float
+    calls_per_hook_hour: int
+    """0: no limit."""
     agent_namespace: str
     allowed_agent_namespaces: tuple[str, ...]
 
@@ -59,6 +61,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, tag="config"):
     access: AgentAccess
     agents: AgentConfig
     incidents: IncidentConfig
+    cluster_name: str
+    """What agents are told; empty: nothing."""
     instance: str
     """POD_NAME: the reportingInstance of the Kubernetes Events we write."""
     log_level: str

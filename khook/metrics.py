@@ -82,6 +82,12 @@ _API_CALLS: Final = Counter(
 _CALLS_FAILED: Final = Counter(
     "kagent_hook_calls_failed_total", "Calls that failed for good, by why.", ["reason"], registry=_REGISTRY
 )
+_CALLS_SUPPRESSED: Final = Counter(
+    "kagent_hook_calls_suppressed_total",
+    "Calls that were not made when their incidents began, by why: their Hook's budget was used up, or its status full.",
+    ["reason"],
+    registry=_REGISTRY,
+)
 _API_CALL_DURATION: Final = Histogram(
     "kagent_hook_api_call_duration_seconds",
     "How long requests to kagent took.",
@@ -117,7 +123,7 @@ _BREAKERS: Final = Gauge(
 )
 _PARKED_CALLS: Final = Gauge(
     "kagent_hook_parked_calls",
-    "Calls that wait for their agent, by why.",
+    "Calls that wait for their agent or for their Hook's budget, by why.",
     ["reason"],
     multiprocess_mode="livesum",
     registry=_REGISTRY,
@@ -181,6 +187,10 @@ class _Calls:
     def failed(self, reason: str) -> None:
         """One call failed for good."""
         _child(_CALLS_FAILED, reason).inc()
+
+    def suppressed(self, reason: str) -> None:
+        """One call was held back."""
+        _child(_CALLS_SUPPRESSED, reason).inc()
 
 
 class _Watches:

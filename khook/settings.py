@@ -163,6 +163,12 @@ def _user_id(text: str) -> str:
     return text
 
 
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._/:-]{0,126}[A-Za-z0-9])?", text):
+        raise ValueError(f"{text!r} is not allowed: 1 to 128 letters, digits and . _ / : - between them")
+    return text
+
+
 def _workers(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
@@ -287,12 +293,8 @@ class Settings(BaseModel):
     calls_per_agent: Annotated[int, _whole(1, 4096)] = Field(8, alias="KHOOK_CALLS_PER_AGENT")
     """Of these, for one agent: a hung agent must not slow another."""
 
-    calls_per_hook_hour: Annotated[
-        int,
-        _only(
-            "KHOOK_CALLS_PER_HOOK_HOUR", "0", parse=partial(_whole_number, low=0, high=1_000_000), later="0 = no limit"
-        ),
-    ] = Field(0, alias="KHOOK_CALLS_PER_HOOK_HOUR")
+    calls_per_hook_hour: Annotated[int, _whole(0, 1_000_000)] = Field(300, alias="KHOOK_CALLS_PER_HOOK_HOUR")
+    """A bucket of this size, which refills evenly in an hour; 0: no limit."""
 
     agent_namespace: Annotated[str, _parsed_by(names.namespace)] = Field("kagent", alias="KHOOK_AGENT_NAMESPACE")
     """Where a bare `agentId` lives."""
@@ -303,6 +305,9 @@ class Settings(BaseModel):
     """Namespaces whose agents any Hook may call, besides `agent_namespace` and the Hook's own; ("*",): all."""
 
     # The rest.
+
+    cluster_name: Annotated[str | None, _parsed_by(_cluster_name)] = Field(None, alias="KHOOK_CLUSTER_NAME")
+    """What agents are told that this cluster is called. None: they are not told."""
 
     status_address: Annotated[Address, _parsed_by(address.parse)] = Field(
         Address("127.0.0.1", 8082), alias="KHOOK_STATUS_ADDRESS"

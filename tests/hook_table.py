@@ -55,6 +55,8 @@ CASES = (
     good("cooldown of a minute", one(cooldown="60000ms")),
     good("cooldown of a day", one(cooldown="23h60m")),
     good("defaults written out", one(groupBy="Pod", holdFor="0s")),
+    good("grouped by owner", one(groupBy="Owner")),
+    good("held for two minutes", one(eventType="pod-pending", holdFor="2m")),
     good("selector", one(selector={"matchLabels": {"app": "shop"}, "matchExpressions": EXPRESSIONS})),
     good("empty selector", one(selector={})),
     bad("no spec", None, "spec"),
@@ -93,8 +95,9 @@ CASES = (
         f"{FIRST}.selector.matchExpressions[0]", only_models=True),
     bad("Exists with values", one(selector={"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}),
         f"{FIRST}.selector.matchExpressions[0]", only_models=True),
-    bad("groupBy Owner, which is to come", one(groupBy="Owner"), f"{FIRST}.groupBy", only_models=True),
-    bad("holdFor, which is to come", one(holdFor="2m"), f"{FIRST}.holdFor", only_models=True),
+    bad("holdFor on a restart", one(holdFor="2m"), f"{FIRST}.holdFor", only_models=True),
+    bad("holdFor on an OOM kill", one(eventType="oom-kill", holdFor="2m"), f"{FIRST}.holdFor", only_models=True),
+    bad("holdFor too long", one(eventType="pod-pending", holdFor="25h"), f"{FIRST}.holdFor", only_models=True),
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def a_row(call: Call | None, **changes: Any) -> Row:
         "status": RowStatus.FIRING,
         "count": 1,
         "last_signal": LastSignal(pod_uid=PodUid("uid-1"), raw_time=START),
-        "facts": Facts(container="app", reason="BackOff", message="m", time=START, pod="my-app", pods=("my-app",)),
+        "facts": Facts(container="app", reason="BackOff", message="m", time=START, pod="my-app"),
         "call": call,
     }
     return Row(**given | changes)

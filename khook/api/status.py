@@ -43,6 +43,15 @@ class Call(Strict):
     """The beginning of the agent's answer."""
 
 
+class FailedPod(Strict):
+    """One pod of a group."""
+
+    name: str
+    """Name of the pod."""
+    reason: str | None = None
+    """How it failed last, as Kubernetes gives it."""
+
+
 class Facts(Strict):
     """What the agent is told; kept until the call has ended, so that any worker can carry on with it."""
 
@@ -56,8 +65,12 @@ class Facts(Strict):
     """When it happened."""
     pod: str | None = None
     """Pod that it happened to first."""
-    pods: list[str] | None = None
-    """Pods of one group."""
+    count: Count | None = None
+    """Signals that the agent is told of."""
+    pods: list[FailedPod] | None = None
+    """Of a group: the first pods that failed."""
+    pod_count: Count | None = None
+    """Of a group: how many pods failed."""
 
 
 class LastSignal(Strict):
@@ -96,6 +109,8 @@ class ActiveEvent(Strict):
     """Signals so far."""
     last_signal: LastSignal | None = None
     """The newest signal that was judged."""
+    pod_signals: list[LastSignal] | None = None
+    """Of a group: the newest signal of each other pod, oldest first."""
     facts: Facts | None = None
     """What the agent is told, until the call has ended."""
     call: Call | None = None

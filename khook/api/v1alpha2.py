@@ -7,7 +7,7 @@ Docstrings of attributes are what `kubectl explain` prints. No field has a defau
 would write it into every Hook.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,7 +16,9 @@ from pydantic import (
     AfterValidator,
     Field,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -126,9 +128,11 @@ class EventConfiguration(Strict):
     cooldown: Cooldown | None = None
     """How long an incident that was called is not called again: 1m to 24h, 10m where absent."""
     group_by: Literal["Pod", "Owner"] = "Pod"
-    """What one incident is about: a pod, or the controller that owns it. Owner is not supported in this version."""
+    """What one incident is about: a pod, or the controller of pods (Deployment, StatefulSet, DaemonSet, Job, CronJob
+    and so on), all of whose pods that fail together are one incident and one call."""
     hold_for: HoldFor | None = None
-    """How long a pod must stay Pending or not Ready before the agent is asked. Only 0s is supported in this version."""
+    """How long a pod must stay Pending or not Ready after the first evidence before the agent is asked: 0s to 24h, 0s
+    where absent. For pod-pending and probe-failed."""
     selector: LabelSelector | None = None
     """Pods to watch; all of the namespace where absent."""
 
@@ -137,6 +141,18 @@ class EventConfiguration(Strict):
         if (self.agent_id is None) == (self.agent_ref is None):
             raise PydanticCustomError("agent", "exactly one of agentId and agentRef must be set")
         return self
+
+    @field_validator("hold_for", mode="after")
+    @classmethod
+    def _holds_a_state(cls, hold_for: str | None, info: ValidationInfo) -> str | None:
+        """A restart and an OOM kill have happened: there is nothing that could pass by itself."""
+        event_type = info.data.get("event_type")
+        if hold_for is not None and duration.parse(hold_for) and event_type in {"pod-restart", "oom-kill"}:
+            raise PydanticCustomError("hold_for", "is for pod-pending and probe-failed; use 0s or leave it out")
+        return hold_for
+
+    def held_for(self) -> timedelta:
+        return timedelta(0) if self.hold_for is None else duration.parse(self.hold_for)
 
     def cooldown_or(self, default: timedelta) -> timedelta:
         return default if self.cooldown is None else duration.parse(self.cooldown)
@@ -203,15 +219,7 @@ def _parse_entry(configuration: object, *, path: str) -> EventConfiguration | li
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         return [_problem(path + _suffix(one), _reason(one)) for one in details]
-    return list(_not_supported(entry, path=path)) or entry
-
-
-def _not_supported(entry: EventConfiguration, *, path: str) -> Iterator[EntryProblem]:
-    """Fields whose feature this version lacks: refused, because ignoring them would call agents too often."""
-    if entry.group_by == "Owner":
-        yield _problem(f"{path}.groupBy", "Owner is not supported in this version; use Pod")
-    if entry.hold_for is not None and duration.parse(entry.hold_for):
-        yield _problem(f"{path}.holdFor", "is not supported in this version; use 0s or leave it out")
+    return entry
 
 
 _PLAIN: Final = {

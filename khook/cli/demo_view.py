@@ -15,12 +15,13 @@ from rich.table import Table
 
 from khook.cli.demo_calls import Calls, rows_of
 from khook.cli.demo_log import Told
+from khook.core.prompt import instructions
 from khook.errors import EXIT_OK, EXIT_UNEXPECTED
 from khook.sandbox.kagent import Run
 from khook.sandbox.story import Verdict
 
 PROMPT_CHARS: Final = 160
-"""A prompt's beginning: two lines beside the other columns of a terminal."""
+"""The beginning of what a Hook's author asks: two lines beside the other columns of a terminal."""
 
 # Titles, heads and rules of three tables, and a row for each of four workers.
 OTHER_LINES: Final = 20
@@ -158,7 +159,7 @@ def _about(run: Run) -> str:
 
 
 def _short(run: Run) -> str:
-    prompt = " ".join(run.prompt.split())
+    prompt = " ".join(instructions(run.prompt).split())
     return prompt if len(prompt) <= PROMPT_CHARS else prompt[: PROMPT_CHARS - 1] + "…"
 
 

@@ -148,6 +148,7 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
         reason=rule.reason,
         message=event.message or "",
         raw_time=raw_time,
+        since_time=event.first_timestamp,
         listed=listed,
     )
 

@@ -41,6 +41,10 @@ class ReadyFacts:
     suspended: bool = False
     full: bool = False
     """Its rows leave no room for a new incident."""
+    over_budget: int = 0
+    """Incidents whose calls wait for its budget."""
+    calls_an_hour: int = 0
+    """That budget."""
     problems: Mapping[Problem, Sequence[str]] = field(default_factory=dict)
 
 
@@ -77,6 +81,9 @@ def _message(facts: ReadyFacts, problems: Sequence[Problem]) -> str:
         lines.append("suspended: no agent is called")
     if facts.full:
         lines.append("full: new incidents find no room in the status and call no agent")
+    if facts.over_budget:
+        waits = "1 call waits" if facts.over_budget == 1 else f"{facts.over_budget} calls wait"
+        lines.append(f"{waits} for this Hook's budget of {facts.calls_an_hour} calls an hour")
     return "; ".join(lines)
 
 

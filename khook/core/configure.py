@@ -97,6 +97,8 @@ def _entry(index: int, configuration: EventConfiguration, *, agent: str, default
         prompt=configuration.prompt,
         cooldown=configuration.cooldown_or(default_cooldown),
         selector=None if configuration.selector is None else _selector(configuration.selector),
+        group_by_owner=configuration.group_by == "Owner",
+        hold_for=configuration.held_for(),
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
+from khook.core.owner import POD_KIND, ResourceRef
 from khook.core.signal import EventType, PodUid
 
 CallId = NewType("CallId", str)
@@ -50,12 +51,13 @@ class CallState(StrEnum):
 
 
 class CallReason(StrEnum):
-    """Why a call is in its state. `Pending`: the first five. `Accepted`: NoAnswer. `Failed`: the rest."""
+    """Why a call is in its state. `Pending`: the first five. `Accepted`: NoAnswer. `Failed`: the rest, and Budget."""
 
     QUEUED = "Queued"
     GROUPING = "Grouping"
     PARKED = "Parked"
     BUDGET = "Budget"
+    """Its Hook has used up its calls: it waits for the bucket, or its incident was over before there was one."""
     SUSPENDED = "Suspended"
     NO_ANSWER = "NoAnswer"
     RUN_FAILED = "RunFailed"
@@ -95,6 +97,16 @@ class Call:
     """The agent's answer, at most 1 KiB."""
 
     @property
+    def unsent(self) -> bool:
+        """No agent can have heard of it: what it will say may still change."""
+        return self.state is CallState.PENDING and self.attempts == 0
+
+    @property
+    def charged(self) -> bool:
+        """Its Hook's budget has paid for it."""
+        return self.reason not in (CallReason.BUDGET, CallReason.SUSPENDED)
+
+    @property
     def open(self) -> bool:
         """Something is still going to happen to it."""
         if self.state is CallState.PENDING:
@@ -110,8 +122,19 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedPod:
+    """One pod of a group, and how it failed last."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the agent is told, kept with the row until the call has ended so that any owner can carry on."""
+    """What the agent is told, kept with the row until the call has ended so that any owner can carry on.
+
+    They change as long as nothing was sent, and never again: the same call has the same prompt, whoever renders it.
+    """
 
     container: str = ""
     reason: str = ""
@@ -119,8 +142,13 @@ class Facts:
     """At most 1 KiB (UTF-8)."""
     time: datetime
     pod: str
-    pods: tuple[str, ...] = ()
-    """At most 20, for a group."""
+    """Of a group: the first that failed. What is said above is said of it."""
+    count: int = 1
+    """Signals so far."""
+    pods: tuple[FailedPod, ...] = ()
+    """Of a group: the first `GROUP_PODS_MOST` that failed, in that order."""
+    pod_count: int = 0
+    """Of a group: how many have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +177,25 @@ class Row:
     resolved_time: datetime | None = None
     count: int
     last_signal: LastSignal
+    pod_signals: tuple[LastSignal, ...] = ()
+    """Of a group: the newest signal of each other pod, oldest first, as far as they are kept."""
     facts: Facts | None
     call: Call | None
+
+    @property
+    def is_group(self) -> bool:
+        """It is about the owner of pods, not about one pod."""
+        return self.resource_kind not in (POD_KIND, "")
+
+    @property
+    def resource(self) -> ResourceRef:
+        return ResourceRef(self.resource_kind, self.resource_name)
+
+    def signal_of(self, uid: PodUid) -> LastSignal | None:
+        """The newest signal of this pod that was judged, as far as the row remembers it."""
+        if uid == self.last_signal.pod_uid:
+            return self.last_signal
+        return next((one for one in self.pod_signals if one.pod_uid == uid), None)
 
     @property
     def legacy(self) -> bool:

@@ -59,7 +59,7 @@ class Mismatch(StrEnum):
     TAKEN_BY_OOM = "taken_by_oom"
     """A restart after an OOM kill, which is the business of the Hook's oom-kill entry."""
     POD_GONE = "pod_gone"
-    """The pod is not there any more, and this entry needs its labels or its owner."""
+    """The pod is not there any more, and this entry needs its labels, its owner or its state."""
 
 
 def match(
@@ -130,9 +130,9 @@ def _identity_of(entry: Entry, kth: int) -> EntryId:
 
 
 def _pod_mismatch(entry: Entry, labels: Mapping[str, str] | None) -> Mismatch | None:
-    """`labels` is None for a pod that is gone: what needs its labels or its owner cannot fire."""
+    """`labels` is None for a pod that is gone: what needs its labels, its owner or its state cannot fire."""
     if labels is None:
-        needs_pod = entry.group_by_owner or not _selects_all(entry.selector)
+        needs_pod = entry.group_by_owner or entry.hold_for or not _selects_all(entry.selector)
         return Mismatch.POD_GONE if needs_pod else None
     return None if entry.selector is None or matches(entry.selector, labels) else Mismatch.SELECTOR
 

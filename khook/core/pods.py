@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from khook.core.owner import POD_KIND, Controller, ResourceRef, controller_of
 from khook.core.pending import PENDING, Pending, PendingKind, container_statuses, pending_of
 from khook.core.signal import (
     OOM_KILLED,
@@ -78,10 +79,12 @@ class PodFacts:
     name: str
     uid: PodUid
     labels: Mapping[str, str]
-    owner: tuple[str, str] | None
-    """(kind, name) of the controller."""
+    controller: Controller | None
+    """Its direct one."""
     phase: str
     ready: bool
+    ready_time: datetime | None = None
+    """Since when it is Ready, or is not."""
     deleting: bool
     ended_by_node: bool
     crash_looping: bool
@@ -90,6 +93,10 @@ class PodFacts:
     """Its eviction for memory is known."""
     pending: Pending | None = None
     seen_levels: tuple[datetime, ...] = ()
+
+    @property
+    def ref(self) -> ResourceRef:
+        return ResourceRef(POD_KIND, self.name)
 
     @property
     def silenced(self) -> bool:
@@ -159,7 +166,7 @@ def names_memory(message: str) -> bool:
 def _facts(before: PodFacts | None, line: PodLine, *, now: datetime) -> PodFacts:
     meta, status = line.metadata, line.status
     conditions = status.conditions or ()
-    owner = next((o for o in meta.owner_references or () if o.controller), None)
+    ready = next((c for c in conditions if c.type == "Ready"), None)
     deleting, ended_by_node = meta.deletion_timestamp is not None, _ended_by_node(line)
     pending = None
     if not (deleting or ended_by_node):
@@ -171,9 +178,10 @@ def _facts(before: PodFacts | None, line: PodLine, *, now: datetime) -> PodFacts
         name=meta.name,
         uid=PodUid(meta.uid),
         labels=meta.labels or {},
-        owner=(owner.kind, owner.name) if owner is not None else None,
+        controller=controller_of(meta.owner_references),
         phase=status.phase,
-        ready=any(c.type == "Ready" and c.status == "True" for c in conditions),
+        ready=ready is not None and ready.status == "True",
+        ready_time=ready.last_transition_time if ready is not None else None,
         deleting=deleting,
         ended_by_node=ended_by_node,
         crash_looping=any(_waits_for(c) == "CrashLoopBackOff" for c in container_statuses(line)),

@@ -4,12 +4,24 @@ Writing lists the fields in the order a person reads them. Reading goes through 
 fields: whatever anybody has written there, it gives a row or it gives none, and says how many parts made no sense.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from khook.core.incident import Call, CallId, CallReason, CallState, EntryId, Facts, LastSignal, Row, RowStatus
+from khook.core.incident import (
+    Call,
+    CallId,
+    CallReason,
+    CallState,
+    EntryId,
+    Facts,
+    FailedPod,
+    LastSignal,
+    Row,
+    RowStatus,
+)
 from khook.core.moment import rfc3339
 from khook.core.signal import EventType, PodUid
 
@@ -18,8 +30,9 @@ Json = dict[str, Any]
 # Field names, times, enums, numbers and punctuation as JSON at their longest: all but the strings of any length.
 _ROW_FRAME_BYTES: Final = 352
 _CALL_FRAME_BYTES: Final = 280
-_FACTS_FRAME_BYTES: Final = 112
-_POD_FRAME_BYTES: Final = 3
+_FACTS_FRAME_BYTES: Final = 160
+_POD_FRAME_BYTES: Final = 27
+_POD_SIGNAL_FRAME_BYTES: Final = 64
 
 
 def render_row(row: Row) -> Json:
@@ -39,8 +52,10 @@ def render_row(row: Row) -> Json:
         "resourceKind": row.resource_kind,
         "podUid": row.pod_uid,
         "count": row.count,
-        "lastSignal": {"podUid": row.last_signal.pod_uid, "rawTime": rfc3339(row.last_signal.raw_time)},
+        "lastSignal": _render_signal(row.last_signal),
     }
+    if row.pod_signals:
+        event["podSignals"] = [_render_signal(one) for one in row.pod_signals]
     if row.resolved_time is not None:
         event["resolvedTime"] = rfc3339(row.resolved_time)
     if row.call is not None:
@@ -54,13 +69,36 @@ def row_bytes(row: Row) -> int:
     """At least as many bytes as the row has in JSON; cheaper than rendering it."""
     size = _ROW_FRAME_BYTES
     texts = [row.entry, row.agent, row.resource_kind, row.resource_name, row.pod_uid, row.last_signal.pod_uid]
+    if row.pod_signals:
+        size += _POD_SIGNAL_FRAME_BYTES * len(row.pod_signals)
+        texts += [one.pod_uid for one in row.pod_signals]
     if (call := row.call) is not None:
         size += _CALL_FRAME_BYTES
         texts += (call.id, call.protocol, call.task_id, call.error, call.result)
     if (facts := row.facts) is not None:
         size += _FACTS_FRAME_BYTES + _POD_FRAME_BYTES * len(facts.pods)
-        texts += (facts.container, facts.reason, facts.message, facts.pod, *facts.pods)
+        texts += (facts.container, facts.reason, facts.message, facts.pod)
+        for pod in facts.pods:
+            texts += (pod.name, pod.reason)
     return size + sum(map(_json_bytes, texts))
+
+
+class RowSizes:
+    """`row_bytes` of one Hook's rows, each reckoned once: a row is immutable, and a storm asks at each new incident."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Row, int]] = {}
+        """By identity, which stays a row's own as long as the row is held here."""
+
+    def of(self, rows: Sequence[Row]) -> list[int]:
+        known = self._known
+        sized = [known.get(id(row)) or (row, row_bytes(row)) for row in rows]
+        self._known = {id(row): one for row, one in zip(rows, sized, strict=True)}
+        return [size for _, size in sized]
+
+
+def _render_signal(signal: LastSignal) -> Json:
+    return {"podUid": signal.pod_uid, "rawTime": rfc3339(signal.raw_time)}
 
 
 def _render_call(call: Call) -> Json:
@@ -76,10 +114,13 @@ def _render_call(call: Call) -> Json:
 
 def _render_facts(facts: Facts) -> Json:
     texts = {"container": facts.container, "reason": facts.reason, "message": facts.message}
-    rendered: Json = {"pod": facts.pod, "time": rfc3339(facts.time)} | {
+    rendered: Json = {"pod": facts.pod, "time": rfc3339(facts.time), "count": facts.count} | {
         name: text for name, text in texts.items() if text
     }
-    return rendered | {"pods": list(facts.pods)} if facts.pods else rendered
+    if facts.pods:
+        rendered["podCount"] = facts.pod_count
+        rendered["pods"] = [{"name": pod.name, "reason": pod.reason} for pod in facts.pods]
+    return rendered
 
 
 def _json_bytes(text: str) -> int:
@@ -126,6 +167,7 @@ class _FullRow(_SeedRow):
     pod_uid: str
     count: _Count
     last_signal: _LastSignal
+    pod_signals: tuple[_LastSignal, ...] = ()
     resolved_time: _Time | None = None
 
 
@@ -143,13 +185,20 @@ class _Call(_Read):
     result: str = ""
 
 
+class _FailedPod(_Read):
+    name: _Name
+    reason: str = ""
+
+
 class _Facts(_Read):
     time: _Time
     pod: _Name
     container: str = ""
     reason: str = ""
     message: str = ""
-    pods: tuple[str, ...] = ()
+    count: _Count = 1
+    pods: tuple[_FailedPod, ...] = ()
+    pod_count: _Count = 0
 
 
 _Kind = TypeVar("_Kind", bound=_Read)
@@ -184,11 +233,21 @@ def restore_row(event: object) -> tuple[Row | None, int]:
         status=full.status,
         resolved_time=full.resolved_time,
         count=full.count,
-        last_signal=LastSignal(pod_uid=PodUid(full.last_signal.pod_uid), raw_time=full.last_signal.raw_time),
-        facts=None if facts is None else Facts(**msgspec.structs.asdict(facts)),
+        last_signal=_restored_signal(full.last_signal),
+        pod_signals=tuple(map(_restored_signal, full.pod_signals)),
+        facts=None if facts is None else _restored_facts(facts),
         call=None if call is None else _restored_call(call),
     )
     return row, lost
+
+
+def _restored_signal(signal: _LastSignal) -> LastSignal:
+    return LastSignal(pod_uid=PodUid(signal.pod_uid), raw_time=signal.raw_time)
+
+
+def _restored_facts(facts: _Facts) -> Facts:
+    pods = tuple(FailedPod(name=pod.name, reason=pod.reason) for pod in facts.pods)
+    return Facts(**msgspec.structs.asdict(facts) | {"pods": pods})
 
 
 _REASONS: Final = {reason.value: reason for reason in CallReason}

@@ -16,6 +16,7 @@ from khook.core.incident import (
     CallReason,
     CallState,
     Facts,
+    FailedPod,
     IncidentRules,
     LastSignal,
     Row,
@@ -23,13 +24,12 @@ from khook.core.incident import (
     Verdict,
 )
 from khook.core.match import Entry
-from khook.core.rowjson import row_bytes
-from khook.core.signal import EventType, Signal, Source
+from khook.core.owner import POD_KIND, ResourceRef
+from khook.core.rowjson import RowSizes, row_bytes
+from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.text import plain
 from khook.core.verdict import window_end
-
-POD_KIND: Final = "Pod"
 
 # Of a kubelet message; the API server itself cuts Event messages at 1 KiB.
 MESSAGE_MAX_BYTES: Final = 1024
@@ -40,6 +40,8 @@ ERROR_MAX_BYTES: Final = 256
 
 # Rows of one Hook: a page that a person can still read, and what etcd's 1.5 MiB an object leaves room for.
 MAX_ROWS: Final = 500
+# Pods of a group that are named, and whose newest signals are remembered: a screen for a person, 4 KiB of a status.
+GROUP_PODS_MOST: Final = 20
 # Kept free for the row that is about to come: its names, its message, the answer to it.
 ROW_RESERVE_BYTES: Final = 4096
 
@@ -47,36 +49,56 @@ ROW_RESERVE_BYTES: Final = 4096
 QUIET_AT_LEAST: Final = timedelta(minutes=10)
 
 
+def pod_of(signal: Signal) -> ResourceRef:
+    return ResourceRef(POD_KIND, signal.pod)
+
+
 def apply(
-    row: Row | None, signal: Signal, verdict: Verdict, *, now: datetime, entry: Entry, call_id: CallId | None = None
+    row: Row | None,
+    signal: Signal,
+    verdict: Verdict,
+    *,
+    now: datetime,
+    entry: Entry,
+    resource: ResourceRef | None = None,
+    call_id: CallId | None = None,
+    waits: CallReason = CallReason.QUEUED,
+    pod_count: int = 1,
 ) -> Row:
     """The row after the signal, for a verdict that `changes_row`.
 
-    FIRE and REFIRE claim: a new call `Pending/Queued` with `call_id`. SUSPENDED opens one that is never sent under
+    FIRE and REFIRE claim: a new call `Pending/waits` with `call_id`. SUSPENDED opens one that is never sent under
     its id, so it needs none. A resolved row that gets a new call is a new incident: its count begins again.
+    `resource` is what the row is about, the signal's pod where it is left out; `pod_count` how many pods of a group
+    have failed, with this one.
     """
     if not verdict.changes_row:
         raise ValueError(f"{verdict} leaves the row as it is")
     seen = min(signal.raw_time, now)
-    call = _new_call(row, verdict, now=now, call_id=call_id)
+    call = _new_call(row, verdict, now=now, call_id=call_id, waits=waits)
     if row is None:
         assert call is not None, "only a call opens a row"
-        return _opened(signal, entry, seen, call)
+        return _opened(signal, entry, seen, resource=resource or pod_of(signal), call=call)
     row = _counted(row, signal, seen, anew=call is not None and row.status is RowStatus.RESOLVED)
     if call is not None:
-        return replace(row, agent=entry.agent, facts=_facts(signal, seen), call=call)
-    return replace(row, facts=_facts(signal, seen)) if _takes_text(row, signal) else row
+        return _with_first_facts(replace(row, agent=entry.agent, call=call), signal, seen)
+    return _retold(row, signal, seen, pod_count=pod_count)
 
 
-def reworded(row: Row, signal: Signal) -> Row:
-    """A stale signal's text, where an unsent call waits for words and these are the Event's about the same moment.
+def reworded(row: Row, signal: Signal, *, pod_count: int = 1) -> Row:
+    """What a stale signal still adds to an unsent call. Nothing is counted.
 
-    Pod status and the Event about it carry times of whole seconds, often the same one: as a signal the Event is no
-    news, but it says best what happened. Nothing is counted.
+    Words: pod status and the Event about it carry times of whole seconds, often the same one; as a signal the Event
+    is no news, but it says best what happened. And pods of a group: a LIST tells them in any order, and after the
+    death of a worker not all of those that had joined are in the row.
     """
-    if row.facts is None or signal.source is not Source.EVENT or signal.raw_time < row.facts.time:
+    if row.facts is None:
         return row
-    return replace(row, facts=_facts(signal, row.facts.time)) if _takes_text(row, signal) else row
+    if row.is_group and signal.pod != row.facts.pod:
+        return _retold(row, signal, row.facts.time, pod_count=pod_count)
+    if signal.source is not Source.EVENT or signal.raw_time < row.facts.time:
+        return row
+    return _retold(row, signal, row.facts.time, pod_count=pod_count)
 
 
 def calling(row: Row, *, protocol: str) -> Row:
@@ -122,6 +144,18 @@ def parked(row: Row, *, reason: CallReason) -> Row:
     return _with_call(row, state=CallState.PENDING, reason=reason)
 
 
+def gathered(row: Row) -> Row:
+    """The wait for more pods of its group is over."""
+    if row.call is None or row.call.reason is not CallReason.GROUPING:
+        return row
+    return _with_call(row, reason=CallReason.QUEUED)
+
+
+def afforded(row: Row, *, now: datetime) -> Row:
+    """Its Hook's budget allows the call now: it is decided anew, under the same id."""
+    return _with_call(row, reason=CallReason.QUEUED, claimed_time=now)
+
+
 def suspended(row: Row) -> Row:
     """The Hook is suspended: what waits to be sent stays unsent, what was sent is followed to its end.
 
@@ -137,6 +171,13 @@ def resolved(row: Row, *, now: datetime) -> Row:
     return replace(row, status=RowStatus.RESOLVED, resolved_time=now)
 
 
+def is_quiet(row: Row, *, now: datetime, cooldown: timedelta, rules: IncidentRules) -> bool:
+    """Whether the row may be over, as far as it knows itself: its pods need to be looked at only then."""
+    if row.legacy or row.status is RowStatus.RESOLVED:
+        return False
+    return now - _quiet_since(row) >= min(rules.resolve_after, _long_silence(cooldown))
+
+
 def resolves(
     row: Row, *, now: datetime, all_settled: bool, any_unwell: bool, cooldown: timedelta, rules: IncidentRules
 ) -> bool:
@@ -145,7 +186,7 @@ def resolves(
     `all_settled`: each of its pods is gone (DELETED, or missing from a LIST), has ended, or is Ready. `any_unwell`:
     one that has not ended is Pending, in CrashLoopBackOff or not Ready.
     """
-    if row.legacy or row.status is RowStatus.RESOLVED:
+    if not is_quiet(row, now=now, cooldown=cooldown, rules=rules):
         return False
     silence = now - _quiet_since(row)
     if all_settled and silence >= rules.resolve_after:
@@ -186,7 +227,12 @@ class Room:
 
 
 def make_room(
-    rows: Sequence[Row], *, now: datetime, cooldown_of: Callable[[Row], timedelta], rules: IncidentRules
+    rows: Sequence[Row],
+    *,
+    now: datetime,
+    cooldown_of: Callable[[Row], timedelta],
+    rules: IncidentRules,
+    sizes: RowSizes | None = None,
 ) -> Room:
     """Room for one more row of this Hook: first without those past their life, then without those for the budget.
 
@@ -197,9 +243,9 @@ def make_room(
     gone = {id(row) for row in dropped}
     kept = [row for row in rows if id(row) not in gone]
     rows_over = len(kept) + 1 - MAX_ROWS
-    bytes_over = sum(map(row_bytes, kept)) + ROW_RESERVE_BYTES - ACTIVE_EVENTS_MAX_BYTES
+    bytes_over = sum((sizes or RowSizes()).of(kept)) + ROW_RESERVE_BYTES - ACTIVE_EVENTS_MAX_BYTES
     failed: list[Row] = []
-    for row in sorted(filter(_waits_for_budget, kept), key=lambda row: row.last_seen):
+    for row in sorted(filter(waits_for_budget, kept), key=lambda row: row.last_seen):
         if rows_over <= 0 and bytes_over <= 0:
             break
         failed.append(row)
@@ -210,22 +256,24 @@ def make_room(
     return Room(dropped=dropped, failed=tuple(failed), has_room=True)
 
 
-def _new_call(row: Row | None, verdict: Verdict, *, now: datetime, call_id: CallId | None) -> Call | None:
+def _new_call(
+    row: Row | None, verdict: Verdict, *, now: datetime, call_id: CallId | None, waits: CallReason
+) -> Call | None:
     if verdict in (Verdict.FIRE, Verdict.REFIRE):
         assert call_id, "a call has its id before it is claimed"
-        return Call(id=call_id, state=CallState.PENDING, reason=CallReason.QUEUED, claimed_time=now)
+        return Call(id=call_id, state=CallState.PENDING, reason=waits, claimed_time=now)
     if verdict is Verdict.SUSPENDED and not (row and row.call and row.call.reason is CallReason.SUSPENDED):
         unsent = call_id or CallId("")
         return Call(id=unsent, state=CallState.PENDING, reason=CallReason.SUSPENDED, claimed_time=now)
     return None
 
 
-def _opened(signal: Signal, entry: Entry, seen: datetime, call: Call) -> Row:
-    return Row(
+def _opened(signal: Signal, entry: Entry, seen: datetime, *, resource: ResourceRef, call: Call) -> Row:
+    row = Row(
         entry=entry.identity,
         event_type=entry.event_type,
-        resource_kind=POD_KIND,
-        resource_name=signal.pod,
+        resource_kind=resource.kind,
+        resource_name=resource.name,
         agent=entry.agent,
         pod_uid=signal.pod_uid,
         first_seen=seen,
@@ -233,9 +281,10 @@ def _opened(signal: Signal, entry: Entry, seen: datetime, call: Call) -> Row:
         status=RowStatus.FIRING,
         count=1,
         last_signal=LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time),
-        facts=_facts(signal, seen),
+        facts=None,
         call=call,
     )
+    return _with_first_facts(row, signal, seen)
 
 
 def _counted(row: Row, signal: Signal, seen: datetime, *, anew: bool) -> Row:
@@ -248,33 +297,70 @@ def _counted(row: Row, signal: Signal, seen: datetime, *, anew: bool) -> Row:
         resolved_time=None,
         count=1 if anew else row.count + 1,
         last_signal=_newest(row, signal),
+        pod_signals=_others(row, signal.pod_uid),
     )
 
 
 def _newest(row: Row, signal: Signal) -> LastSignal:
     """A level that is told again is as old as it ever was: it must not make news of what came since."""
-    last = row.last_signal
-    if signal.level and signal.pod_uid == last.pod_uid and signal.raw_time < last.raw_time <= row.last_seen:
+    last = row.signal_of(signal.pod_uid)
+    if last is not None and signal.level and signal.raw_time < last.raw_time <= row.last_seen:
         return last
     return LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time)
 
 
-def _facts(signal: Signal, seen: datetime) -> Facts:
+def _others(row: Row, uid: PodUid) -> tuple[LastSignal, ...]:
+    """Of a group: what its other pods said last, those that spoke last kept."""
+    if not row.is_group:
+        return ()
+    others = (one for one in (*row.pod_signals, row.last_signal) if one.pod_uid != uid)
+    return tuple(others)[-(GROUP_PODS_MOST - 1) :]
+
+
+def _with_first_facts(row: Row, signal: Signal, seen: datetime) -> Row:
+    facts = _facts(row, signal, seen)
+    return replace(row, facts=_joined(facts, signal, pod_count=1) if row.is_group else facts)
+
+
+def _retold(row: Row, signal: Signal, seen: datetime, *, pod_count: int) -> Row:
+    """What the call will say after one more signal, as long as nothing was sent.
+
+    The newest text wins; that of a group stays the one of the pod that it names. A restart that belongs to an OOM
+    kill says less than the kill.
+    """
+    call, facts = row.call, row.facts
+    if call is None or not call.unsent or facts is None:
+        return row
+    says = signal.type is row.event_type
+    if says and signal.pod == facts.pod:
+        facts = replace(_facts(row, signal, seen), pods=facts.pods, pod_count=facts.pod_count)
+    if says and row.is_group:
+        facts = _joined(facts, signal, pod_count=pod_count)
+    facts = replace(facts, count=row.count)
+    return row if facts == row.facts else replace(row, facts=facts)
+
+
+def _joined(facts: Facts, signal: Signal, *, pod_count: int) -> Facts:
+    """With this pod among those that failed, its newest reason beside it."""
+    failed = FailedPod(name=signal.pod, reason=plain(signal.reason, max_bytes=NAME_MAX_BYTES))
+    names = [pod.name for pod in facts.pods]
+    pods = facts.pods
+    if signal.pod in names:
+        pods = tuple(failed if pod.name == signal.pod else pod for pod in pods)
+    elif len(pods) < GROUP_PODS_MOST:
+        pods = (*pods, failed)
+    return replace(facts, pods=pods, pod_count=max(facts.pod_count, pod_count, len(pods)))
+
+
+def _facts(row: Row, signal: Signal, seen: datetime) -> Facts:
     return Facts(
         container=plain(signal.container or "", max_bytes=NAME_MAX_BYTES),
         reason=plain(signal.reason, max_bytes=NAME_MAX_BYTES),
         message=plain(signal.message, max_bytes=MESSAGE_MAX_BYTES),
         time=seen,
         pod=signal.pod,
-        pods=(signal.pod,),
+        count=row.count,
     )
-
-
-def _takes_text(row: Row, signal: Signal) -> bool:
-    """Newest text wins while nothing was sent; a restart that belongs to an OOM kill says less than the kill."""
-    call = row.call
-    unsent = call is not None and call.state is CallState.PENDING and call.attempts == 0
-    return unsent and signal.type is row.event_type
 
 
 def _call(row: Row) -> Call:
@@ -290,7 +376,7 @@ def _without_needless_facts(row: Row) -> Row:
     return replace(row, facts=None) if _call(row).ended else row
 
 
-def _waits_for_budget(row: Row) -> bool:
+def waits_for_budget(row: Row) -> bool:
     call = row.call
     return call is not None and call.state is CallState.PENDING and call.reason is CallReason.BUDGET
 

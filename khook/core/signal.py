@@ -49,6 +49,8 @@ class Signal:
     reason: str
     message: str
     raw_time: datetime
+    since_time: datetime | None = None
+    """When an Event that repeats was first seen; None: nothing is known from before `raw_time`."""
     listed: bool
     """It stood in a LIST (history until the table says otherwise), not on a live watch line."""
     level: bool = False
@@ -60,7 +62,8 @@ class Signal:
         return self.source is Source.POD and not (self.type is EventType.OOM_KILL and self.reason == OOM_KILLED)
 
 
-class OwnerReference(msgspec.Struct, frozen=True, gc=False):
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    api_version: str = ""
     kind: str = ""
     name: str = ""
     uid: str = ""

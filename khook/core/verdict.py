@@ -41,12 +41,12 @@ def judge(
 def is_stale(row: Row, signal: Signal) -> bool:
     """The row knows this signal already, or a newer one of the same source.
 
-    Only *listed* signals of another pod are compared with `lastSeen`: a live watch line is news whatever its node's
-    clock says. A kept time that lay in the future (it is newer than `lastSeen`, which is at most our clock's) would
-    mute a pod until its node's clock is set right, so there only that very time is known.
+    Only *listed* signals of a pod that the row does not remember are compared with `lastSeen`: a live watch line is
+    news whatever its node's clock says. A kept time that lay in the future (it is newer than `lastSeen`, which is at
+    most our clock's) would mute a pod until its node's clock is set right, so there only that very time is known.
     """
-    last = row.last_signal
-    if signal.pod_uid != last.pod_uid:
+    last = row.signal_of(signal.pod_uid)
+    if last is None:
         return signal.listed and signal.raw_time <= row.last_seen
     if last.raw_time > row.last_seen:
         return signal.raw_time == last.raw_time or signal.raw_time <= row.last_seen

@@ -2,9 +2,9 @@
 
 core/v1 Events with the fields of events.k8s.io (reportingComponent, reportingInstance). The same thing said again is
 a patch of count and lastTimestamp, not another Event. Each Hook has its own token bucket, as client-go's correlator
-has one for each object, so a noisy Hook silences only itself, and what waits for a token goes on counting. `record`
-never waits and never fails: the trail is told what happened, it is not part of it, and what it cannot write in time
-or in room is dropped and counted.
+has one for each object, so a noisy Hook silences only itself; what waits for a token goes on counting, and warnings go
+before the rest. `record` never waits and never fails: the trail is told what happened, it is not part of it, and what
+it cannot write in time or in room is dropped and counted.
 """
 
 import asyncio
@@ -170,7 +170,8 @@ class AuditTrail:
     async def _write_due(self) -> float | None:
         """Write all that has a token. Seconds until the next has one; None: nothing waits."""
         wait_s: float | None = None
-        for key in list(self._unwritten):
+        # What went wrong is not to wait behind what went well: in a storm that would be for hours.
+        for key in sorted(self._unwritten, key=lambda key: not self._entries[key].warning):
             if key not in self._unwritten:
                 continue  # written meanwhile: `flush` works beside `run`
             entry = self._entries[key]

@@ -97,7 +97,7 @@ class KubeClient:
 
     async def get_object(self, resource: Resource[T], namespace: str, name: str, kind: type[O]) -> O:
         """One object by name, as `kind`. Raises a KubeError; `Invalid` when it does not look like one."""
-        body = await self.get(resource.path(namespace, name))
+        body = await self.get(resource.path(namespace, name), accept=resource.accept)
         try:
             return msgspec.json.decode(body, type=kind)
         except BAD_JSON as error:

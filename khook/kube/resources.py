@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from khook.core.signal import EventLine, PodLine
+from khook.core.signal import EventLine, OwnerReference, PodLine
 
 T = TypeVar("T")
 
@@ -86,6 +86,19 @@ class HookMeta(msgspec.Struct, frozen=True, rename="camel", gc=False):
     generation: int = 0
 
 
+class OwnedMeta(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    owner_references: list[OwnerReference] | None = None
+
+
+class OwnedObject(msgspec.Struct, frozen=True):
+    """Anything that may have an owner, as PartialObjectMetadata."""
+
+    metadata: OwnedMeta
+
+
 class HookMetadata(msgspec.Struct, frozen=True):
     """A Hook as PartialObjectMetadata."""
 
@@ -116,7 +129,8 @@ class Resource(Generic[T]):
         self.page_size: Final = page_size
         self.field_selector: Final = field_selector
         self.list_accept: Final = _partial("PartialObjectMetadataList") if metadata_only else JSON
-        self.watch_accept: Final = _partial("PartialObjectMetadata") if metadata_only else JSON
+        self.accept: Final = _partial("PartialObjectMetadata") if metadata_only else JSON
+        """Of one object, alone or on a watch line."""
         self.lines: Final[msgspec.json.Decoder[Line[T]]] = msgspec.json.Decoder(Line[kind])  # type: ignore[valid-type]
         self.pages: Final[msgspec.json.Decoder[Page[T]]] = msgspec.json.Decoder(Page[kind])  # type: ignore[valid-type]
         self.objects: Final = msgspec.json.Decoder(kind)
@@ -180,3 +194,23 @@ HOOKS_METADATA: Final = Resource(
     metadata_only=True,
 )
 """Hooks without spec and status: namespace, uid and generation are all that the supervisor needs."""
+
+REPLICA_SETS: Final = Resource(
+    "replicasets",
+    api="/apis/apps/v1",
+    plural="replicasets",
+    kind=OwnedObject,
+    version_of=lambda owned: owned.metadata.resource_version,
+    bookmarks=True,
+    metadata_only=True,
+)
+
+JOBS: Final = Resource(
+    "jobs",
+    api="/apis/batch/v1",
+    plural="jobs",
+    kind=OwnedObject,
+    version_of=lambda owned: owned.metadata.resource_version,
+    bookmarks=True,
+    metadata_only=True,
+)

@@ -171,7 +171,7 @@ class Watch(Generic[T]):
         return self._client.stream(
             resource.path(self._namespace),
             params=params,
-            accept=resource.watch_accept,
+            accept=resource.accept,
             read_s=silence_s + READ_MARGIN_S,
         )
 

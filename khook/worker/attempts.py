@@ -30,7 +30,7 @@ from khook.core import rows
 from khook.core.breaker import Admission
 from khook.core.incident import CallReason, CallState, Row
 from khook.core.parking import ParkReason
-from khook.core.prompt import render_prompt
+from khook.core.prompt import Told, render_prompt
 from khook.core.signal import Namespace
 from khook.log import Log
 from khook.seams import Clock
@@ -69,7 +69,7 @@ Ended = Outcome | Stay | None
 
 
 class Attempts:
-    """`claim(job, state)` writes the claim and says whether it holds."""
+    """`claim(job, state)` writes the claim and says whether it holds; `cluster` is its name for agents, or empty."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Attempts:
         turnstile: Turnstile,
         claim: Callable[[Job, CallState], Awaitable[bool]],
         permission: Permission,
+        cluster: str,
         attempts: int,
         back_off_s: float,
         clock: Clock,
@@ -91,6 +92,7 @@ class Attempts:
         self._turnstile = turnstile
         self._claim = claim
         self._permission = permission
+        self._cluster = cluster
         self._attempts = attempts
         self._back_off_s = back_off_s
         self._clock = clock
@@ -308,20 +310,38 @@ class Attempts:
     def request(self, job: Job) -> AgentRequest:
         """Frozen at the first use; after a crash rendered again from the row's facts."""
         if job.request is None:
-            job.request = _render(job)
+            job.request = _render(job, cluster=self._cluster)
         return job.request
 
 
-def _render(job: Job) -> AgentRequest:
+def _render(job: Job, *, cluster: str) -> AgentRequest:
     row, entry, template = job.row, job.table.entry(job.key), job.table.template(job.key)
     if row is None or row.facts is None or entry is None or template is None:
         raise RuntimeError("a call is delivered only with its row, its facts and its entry")
     namespace = Namespace(job.table.ref.namespace)
+    told = Told(
+        event_type=row.event_type,
+        namespace=namespace,
+        hook=job.table.ref.key,
+        resource_kind=row.resource_kind,
+        resource_name=row.resource_name,
+        pod=row.facts.pod,
+        container=row.facts.container,
+        reason=row.facts.reason,
+        message=row.facts.message,
+        time=row.facts.time,
+        first_time=row.first_seen,
+        count=row.facts.count,
+        pods=tuple((pod.name, pod.reason) for pod in row.facts.pods),
+        pod_count=row.facts.pod_count,
+        cluster=cluster,
+        call_id=job.call_id,
+    )
     return AgentRequest(
         call_id=job.call_id,
         agent=row.agent,
         agent_id=entry.agent_id,
-        prompt=render_prompt(template, row.facts, event_type=row.event_type, namespace=namespace),
+        prompt=render_prompt(template, told),
         context=Context(
             event_name=row.event_type.value,
             event_time=row.facts.time,

@@ -19,3 +19,13 @@ class EventCounters(Protocol):
     def judged(self, event_type: EventType, verdict: str) -> None:
         """One signal met one entry (or none): `verdict` out of a closed set."""
         ...
+
+
+class SuppressedCounters(Protocol):
+    def suppressed(self, reason: str) -> None:
+        """One call was held back: `reason` out of a closed set."""
+        ...
+
+    def failed(self, reason: str) -> None:
+        """One call that was held back will not be made any more."""
+        ...

@@ -1,9 +1,9 @@
 """The calls of one worker, from their incidents to their ends.
 
-A call is held for a better text, delivered (`attempts`), parked while its agent is away (`lot`), and, where its
-protocol has runs, followed to the end of the run. Each has a task of its own; what it must not lose stands in the
-Hook's status, so that any owner after a crash can carry on: a call found `Calling` is reconciled before anything is
-sent. Whatever ends a call is visible on the Hook: status, condition, Kubernetes Event, metric.
+A call is held for a better text or for its group, delivered (`attempts`), parked while its agent is away (`lot`),
+and, where its protocol has runs, followed to the end of the run. Each has a task of its own; what it must not lose
+stands in the Hook's status, so that any owner after a crash can carry on: a call found `Calling` is reconciled before
+anything is sent. Whatever ends a call is visible on the Hook: status, condition, Kubernetes Event, metric.
 """
 
 import asyncio
@@ -75,7 +75,10 @@ class DeliveryLimits:
 
 
 class Delivery:
-    """One task for each call under way; `submit` never blocks. `run` lets parked calls go."""
+    """One task for each call under way; `submit` never blocks. `run` lets parked calls go.
+
+    `cluster`: what agents are told that it is called; empty: nothing.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Delivery:
         access: AgentAccess,
         connect: Callable[[AgentAccess], Protocols],
         limits: DeliveryLimits,
+        cluster: str,
         permission: Permission,
         clock: Clock,
         now: Callable[[], datetime],
@@ -103,6 +107,7 @@ class Delivery:
             turnstile=Turnstile(per_worker=limits.calls_per_worker, per_agent=limits.calls_per_agent),
             claim=self._claim,
             permission=permission,
+            cluster=cluster,
             attempts=limits.attempts,
             back_off_s=limits.back_off_s,
             clock=clock,
@@ -199,11 +204,12 @@ class Delivery:
             return
         if job.found_after_crash:
             doubt_after_crash(job, row, self._clock.monotonic())
-        elif job.hold_s > 0:
+        if job.hold_s > 0:
             job.claimed = await self._claim(job, CallState.PENDING)
             if not job.claimed:
                 return
             await self._hold(job)
+            job.table.update(job.key, job.call_id, rows.gathered)
         ended = await self._attempts.deliver(job)
         while isinstance(ended, Stay):
             if not await self._stayed(job, ended):

@@ -14,7 +14,7 @@ from khook.worker.table import HookTable, RowKey
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """One call to deliver. `hold_s`: how long its first send waits for an Event's better text."""
+    """One call to deliver. `hold_s`: how long its first send waits for an Event's better text, or for its group."""
 
     table: HookTable
     key: RowKey

@@ -10,10 +10,15 @@ Invariant: everything here runs on the worker's one loop, and between two awaits
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from khook.core import pods as pod_rules
+from khook.core import rows
 from khook.core.classify import belongs_to_oom, wait_for_pod_line
+from khook.core.incident import EntryId
+from khook.core.match import Entry
+from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts
 from khook.core.signal import PodLine, Signal
 from khook.errors import Forbidden, KubeError
@@ -26,14 +31,17 @@ from khook.messages import NamespaceReport
 from khook.worker.held import Held, HeldEvents
 from khook.worker.intake import EventIntake
 from khook.worker.job import Job
+from khook.worker.owners import Owners, PodsOfRows
 from khook.worker.parts import Parts
 from khook.worker.podbook import PodBook
 from khook.worker.second_look import SecondLooks
 from khook.worker.status import StatusWriter
-from khook.worker.table import Audience, Fire, HookTable
+from khook.worker.table import Audience, Fire, HookTable, Occasion
 
 TEXT_WAIT_S: Final = 2.0
 """A fire from pod status waits this long for an Event that tells the same in words, where there may be one."""
+GROUP_WAIT_S: Final = 5.0
+"""`groupWait`: the first fire of a group waits this long for the other pods that fail with it."""
 REPORT_FROM_S: Final = 75.0
 """Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
 
@@ -66,6 +74,14 @@ class OwnedNamespace:
             spawn=self._spawn,
             randomness=parts.randomness,
             counters=parts.events,
+            log=self._log,
+        )
+        self._owners = Owners(
+            namespace=name,
+            client=parts.client,
+            clock=parts.clock,
+            randomness=parts.randomness,
+            spawn=self._spawn,
             log=self._log,
         )
         self._looks = SecondLooks(
@@ -167,9 +183,11 @@ class OwnedNamespace:
             rules=parts.rules,
             configure=parts.configure,
             default_cooldown=parts.default_cooldown,
+            calls_an_hour=parts.calls_per_hook_hour,
             now=parts.now,
             randomness=parts.randomness,
             counters=parts.events,
+            suppressed=parts.suppressed,
             audit=parts.audit,
             log=self._log,
         )
@@ -198,7 +216,7 @@ class OwnedNamespace:
     def _resume(self, table: HookTable, fires: Iterable[Fire]) -> None:
         for fire in fires:
             self._log.info("call carried on", hook=table.ref.key, call_id=fire.call_id)
-            self._parts.delivery.submit(Job(table=table, key=fire.key, call_id=fire.call_id, found_after_crash=True))
+            self._deliver(table, fire, found_after_crash=True)
 
     def _tell_levels(self, table: HookTable) -> None:
         """A state that lasts is a signal again once its Hook is no longer suspended."""
@@ -215,6 +233,8 @@ class OwnedNamespace:
         for signal in signals:
             for table in self._tables.values():
                 self._judge(table, signal, pod, None)
+        for table in self._tables.values():
+            table.pod_seen(pod)
         self._held.line_came(pod)
 
     def _event_said(self, signal: Signal, audience: Audience | None) -> None:
@@ -248,20 +268,55 @@ class OwnedNamespace:
     def _judge_held(self, held: Held) -> None:
         self._judge(held.table, held.signal, self._pods.get(held.signal.pod_uid), held.audience)
 
-    def _judge(self, table: HookTable, signal: Signal, pod: PodFacts | None, audience: Audience | None) -> None:
+    def _judge(
+        self,
+        table: HookTable,
+        signal: Signal,
+        pod: PodFacts | None,
+        audience: Audience | None,
+        *,
+        held_out: bool = False,
+    ) -> None:
+        """Judge a signal for these entries of a table, or all; those that group by owner once the owner is known."""
+        signal = _without_secrets(signal)
+        entries = None if audience is None else audience.entries
+        judge = partial(self._judge_now, table, signal, oom=belongs_to_oom(signal, pod), held_out=held_out)
+        if pod is None or not table.grouping:
+            judge(pod, rows.pod_of(signal), entries)
+        elif (owner := self._owners.of(pod)) is not None:
+            judge(pod, owner, entries)
+        else:
+            wanted = table.grouping if entries is None else entries & table.grouping
+            judge(pod, rows.pod_of(signal), table.not_grouping if entries is None else entries - table.grouping)
+            if wanted:
+                self._owners.find(pod, lambda owner: judge(self._pods.get(pod.uid) or pod, owner, wanted))
+
+    def _judge_now(
+        self,
+        table: HookTable,
+        signal: Signal,
+        pod: PodFacts | None,
+        resource: ResourceRef,
+        entries: frozenset[EntryId] | None,
+        *,
+        oom: bool,
+        held_out: bool,
+    ) -> None:
         if not self._owns(table):
             return  # dropped while the signal waited
-        judged = table.signal(
-            _without_secrets(signal),
-            pod,
-            oom=belongs_to_oom(signal, pod),
-            only=None if audience is None else audience.entries,
-        )
+        occasion = Occasion(signal=signal, pod=pod, resource=resource, held_out=held_out)
+        judged = table.signal(occasion, oom=oom, only=entries)
         for fire in judged.fires:
-            hold_s = TEXT_WAIT_S if signal.may_be_told_better else 0.0
-            self._parts.delivery.submit(Job(table=table, key=fire.key, call_id=fire.call_id, hold_s=hold_s))
+            self._deliver(table, fire, text_may_come=signal.may_be_told_better and not held_out)
         for call_id in judged.texts:
             self._parts.delivery.text_came(call_id)
+
+    def _deliver(
+        self, table: HookTable, fire: Fire, *, found_after_crash: bool = False, text_may_come: bool = False
+    ) -> None:
+        hold_s = GROUP_WAIT_S if fire.is_group else TEXT_WAIT_S if text_may_come else 0.0
+        job = Job(table=table, key=fire.key, call_id=fire.call_id, hold_s=hold_s, found_after_crash=found_after_crash)
+        self._parts.delivery.submit(job)
 
     # Time and truth.
 
@@ -271,14 +326,26 @@ class OwnedNamespace:
             table.show_forbidden(bool(self.forbidden()))
         if not self._pods.synced.is_set():
             return
-        if self._pod_watch.health.opened:
+        pods_are_told = self._pod_watch.health.opened
+        if pods_are_told:
             # While nobody tells us of the pods, one that looked stuck may be long on its way.
             self._pods.tick()
+        pods_of = PodsOfRows(pods=self._pods, owners=self._owners)
         for table in self.tables:
-            for row, entry in table.tick(self._pods.named):
-                pod = self._pods.named(row.resource_name)
-                if pod is not None and (level := pod_rules.level_signal(pod)) is not None:
-                    self._judge(table, level, pod, Audience(table=table, entries=frozenset({entry.identity})))
+            for row, entry in table.tick(pods_of):
+                self._tell_again(table, entry, pods_of(row) or ())
+            for fire in table.afforded():
+                self._deliver(table, fire)
+            if pods_are_told:
+                for signal, pod, audience in table.held_out(self._pods.get):
+                    self._judge(table, signal, pod, audience, held_out=True)
+
+    def _tell_again(self, table: HookTable, entry: Entry, pods: Sequence[PodFacts]) -> None:
+        """A state that lasts, of the first of these pods that is in one."""
+        for pod in pods:
+            if (level := pod_rules.level_signal(pod)) is not None:
+                self._judge(table, level, pod, Audience(table=table, entries=frozenset({entry.identity})))
+                return
 
     def forbidden(self) -> list[str]:
         """The resources that RBAC does not let us watch here."""

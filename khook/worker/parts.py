@@ -17,7 +17,7 @@ from khook.kube.hooks import Hooks
 from khook.kube.watch import WatchCounters
 from khook.log import Log
 from khook.seams import Clock
-from khook.worker.counters import EventCounters
+from khook.worker.counters import EventCounters, SuppressedCounters
 from khook.worker.delivery import Delivery
 from shards.permission import Permission
 
@@ -37,8 +37,11 @@ class Parts:
     rules: IncidentRules
     configure: Callable[[dict[str, Any]], Configured]
     default_cooldown: timedelta
+    calls_per_hook_hour: int
+    """0: no limit."""
     stuck_pending: timedelta
     events: EventCounters
+    suppressed: SuppressedCounters
     watches: WatchCounters
     broken: Callable[[BaseException], None]
     """A defect that one namespace cannot survive: ends the worker, whose successor starts from what is written."""

@@ -44,6 +44,8 @@ FLUSH_S: Final = 1.0
 """For the last status writes of a namespace that is given up, and of a worker that stops: with the wait for calls
 it leaves a second of the 5 for a busy loop."""
 AUDIT_FLUSH_S: Final = 1.0
+OVER_BUDGET: Final = "budget"
+"""Beside the `ParkReason`s: calls that wait for their Hook's budget."""
 CREDENTIALS_WAIT_S: Final = 8.0
 
 
@@ -156,6 +158,8 @@ class WorkerWork:
                 metrics.breakers(state.value, agents)
             for reason, calls in self._parts.delivery.parked().items():
                 metrics.parked_calls(reason.value, calls)
+            tables = (table for namespace in self._namespaces.values() for table in namespace.tables)
+            metrics.parked_calls(OVER_BUDGET, sum(table.over_budget for table in tables))
 
     @staticmethod
     def _gauge(firing: "Counter[EventType]", forbidden: "Counter[str]") -> None:
@@ -196,8 +200,10 @@ class WorkerWork:
                 allowed_agent_namespaces=incidents.allowed_agent_namespaces,
             ),
             default_cooldown=default_cooldown,
+            calls_per_hook_hour=incidents.calls_per_hook_hour,
             stuck_pending=timedelta(seconds=incidents.stuck_pending_s),
             events=metrics.EVENTS,
+            suppressed=metrics.CALLS,
             watches=metrics.WATCHES,
             broken=self._broken,
             log=self._log,
@@ -216,6 +222,7 @@ class WorkerWork:
                 redeliver_for=timedelta(seconds=agents.redeliver_for_s),
                 run_deadline=timedelta(seconds=agents.run_deadline_s),
             ),
+            cluster=config.cluster_name,
             permission=self._member.permission,
             clock=seams.clock,
             now=client.server_now,

@@ -6,38 +6,51 @@ signals of one incident can never both fire.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from khook.core import rows as row_rules
 from khook.core import status as status_rules
-from khook.core.condition import Problem, ReadyFacts, find_condition, ready_condition, with_condition
+from khook.core.budget import Budget
+from khook.core.condition import ReadyFacts, find_condition, ready_condition, with_condition
 from khook.core.configure import Configured
+from khook.core.holding import Holds, lasts
 from khook.core.incident import CallId, CallReason, CallState, EntryId, IncidentRules, Row, RowStatus, Verdict
 from khook.core.match import Entry, match
+from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts, settled, unwell
-from khook.core.signal import EventType, Signal, Source
+from khook.core.rowjson import RowSizes
+from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.template import Template, parse
 from khook.core.verdict import judge
-from khook.kube.audit import AuditTrail, Reason
+from khook.kube.audit import AuditTrail
 from khook.kube.hooks import HookRef
 from khook.log import Log
 from khook.seams import fresh_uuid
-from khook.worker.counters import EventCounters
+from khook.worker.allowance import Allowance
+from khook.worker.counters import EventCounters, SuppressedCounters
 from khook.worker.status import StatusWriter
+from khook.worker.trail import HookTrail
 
 RowKey = tuple[EntryId, str, str]
 """Entry identity, resource kind, resource name."""
 
 COUNT_ROOM_FROM: Final = 100
 """Below this many rows a Hook has room whatever they hold: adding up their bytes is not worth it."""
+MEMBERS_MOST: Final = 1_000
+"""Pods of one group that are told apart while its call is unsent. Past this the count says "at least"."""
+
+HELD: Final = "held"
+"""A signal that waits for its entry's `holdFor`: counted as a verdict is, and judged later if the trouble lasts."""
+NO_ROOM: Final = "NoRoom"
+"""Why a call was suppressed, beside `CallReason.BUDGET`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
-    """The entries of one table that a second look at the namespace is meant for."""
+    """The entries of one table that a signal is meant for: new ones, or those that could not be asked before."""
 
     table: "HookTable"
     entries: frozenset[EntryId]
@@ -49,6 +62,8 @@ class Fire:
 
     key: RowKey
     call_id: CallId
+    is_group: bool = False
+    """It is the first of a group: others may join before it is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +73,23 @@ class Judged:
     fires: tuple[Fire, ...] = ()
     texts: tuple[CallId, ...] = ()
     """Calls in flight that an Event has given its text to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """All that is known of a signal where it meets an entry."""
+
+    signal: Signal
+    pod: PodFacts | None
+    """None: gone."""
+    resource: ResourceRef
+    """What an incident of a grouping entry is about: the pod's owner, or the pod where it has none."""
+    held_out: bool = False
+    """The trouble has lasted for its entry's `holdFor`."""
+
+
+PodsOf = Callable[[Row], Sequence[PodFacts] | None]
+"""The pods that a row is about, as far as they are there; None: that is not known yet."""
 
 
 class HookTable:
@@ -72,9 +104,11 @@ class HookTable:
         rules: IncidentRules,
         configure: Callable[[dict[str, Any]], Configured],
         default_cooldown: timedelta,
+        calls_an_hour: int,
         now: Callable[[], datetime],
         randomness: random.Random,
         counters: EventCounters,
+        suppressed: SuppressedCounters,
         audit: AuditTrail,
         log: Log,
     ) -> None:
@@ -82,21 +116,29 @@ class HookTable:
         self._rules = rules
         self._configure = configure
         self._default_cooldown = default_cooldown
+        self._calls_an_hour = calls_an_hour
         self._now = now
         self._randomness = randomness
         self._counters = counters
-        self._audit = audit
+        self._suppressed = suppressed
+        self._trail = HookTrail(ref=ref, audit=audit, log=log)
         self._log = log
         self._configured = Configured(entries=(), problems=(), suspended=False)
         self._entries: dict[EntryId, Entry] = {}
+        self.grouping: frozenset[EntryId] = frozenset()
+        """Entries that need a pod's owner."""
+        self.not_grouping: frozenset[EntryId] = frozenset()
         self._templates: dict[EntryId, Template] = {}
         self._rows: dict[RowKey, Row] = {}
+        self._members: dict[RowKey, set[str]] = {}
+        """The pods of each group whose call is unsent."""
+        self._holds = Holds()
+        self._allowance: Allowance[RowKey] = Allowance(self._budget(()))
+        self._sizes = RowSizes()
         self._rendered = status_rules.RenderedRows()
         self._legacy: tuple[Row, ...] = ()
         self._generation = 0
         self._ready: dict[str, Any] | None = None
-        self._trouble: tuple[Problem, str] | None = None
-        """What the last call failed of; a call that succeeds clears it."""
         self._forbidden = False
         self._full = False
         """A new incident found no room, and none has come since: looked at anew by each tick."""
@@ -109,15 +151,15 @@ class HookTable:
         self._configured = self._configure(hook)
         before = frozenset(self._entries)
         self._entries = {entry.identity: entry for entry in self._configured.entries}
+        self.grouping = frozenset(entry.identity for entry in self._configured.entries if entry.group_by_owner)
+        self.not_grouping = frozenset(self._entries) - self.grouping
         self._templates = {entry.identity: parse(entry.prompt) for entry in self._configured.entries}
+        self._holds.keep({entry.identity for entry in self._configured.entries if entry.hold_for})
         self._drop_unsent_of_gone_entries()
         self._full = False  # whoever edits it may have made room
         if self._configured.suspended:
-            self._rows = {key: row_rules.suspended(row) for key, row in self._rows.items()}
-        for problem in self._configured.problems:
-            self._audit.record(
-                self.ref, Reason.INVALID_CONFIGURATION, f"{problem.path}: {problem.reason}", warning=True
-            )
+            self._suspend_rows()
+        self._trail.invalid(self._configured.problems)
         return frozenset(self._entries) - before
 
     def restore(self, status: dict[str, Any]) -> list[Fire]:
@@ -130,38 +172,48 @@ class HookTable:
         self._rows = {_key(row): row for row in restored.rows if not row.legacy}
         self._drop_unsent_of_gone_entries()
         if self.suspended:
-            self._rows = {key: row_rules.suspended(row) for key, row in self._rows.items()}
+            self._suspend_rows()
+        self._allowance = Allowance(self._budget(self._rows.values()))
+        for row in sorted(filter(row_rules.waits_for_budget, self._rows.values()), key=_claimed_time):
+            self._allowance.wait(_key(row))
         return [fire for key, row in list(self._rows.items()) if (fire := self._carried_on(key, row)) is not None]
 
-    def _carried_on(self, key: RowKey, row: Row) -> Fire | None:
-        if row.call is None or not row.call.open:
+    def _budget(self, rows: Iterable[Row]) -> Budget | None:
+        if not self._calls_an_hour:
             return None
-        if row.call.state is CallState.ACCEPTED:
+        charged = [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]
+        return Budget(self._calls_an_hour, now=self._now(), charged=charged)
+
+    def _carried_on(self, key: RowKey, row: Row) -> Fire | None:
+        call = row.call
+        if call is None or not call.open or row_rules.waits_for_budget(row):
+            return None
+        if call.state is CallState.ACCEPTED:
             # Its run is followed to the end, whatever became of its entry.
-            return Fire(key=key, call_id=row.call.id)
+            return Fire(key=key, call_id=call.id)
         if row.facts is None or key[0] not in self._entries:
             # Nothing is left to send it with: said, instead of "in flight" for ever.
-            self._ended_unasked(key, row, CallReason.REJECTED, "its entry or its facts are gone")
+            error = "its entry or its facts are gone"
+            self._rows[key] = row_rules.failed(row, now=self._now(), reason=CallReason.REJECTED, error=error)
+            self._trail.ended_unasked(row, error)
             return None
-        return Fire(key=key, call_id=row.call.id)
-
-    def _ended_unasked(self, key: RowKey, row: Row, reason: CallReason, error: str) -> None:
-        """A restored call that nobody carries on: says nothing about the agent, so the condition stays."""
-        self._rows[key] = row_rules.failed(row, now=self._now(), reason=reason, error=error)
-        self._audit.record(
-            self.ref,
-            Reason.AGENT_CALL_FAILED,
-            f"the call to agent {row.agent} about {_about(row)} ended: {error}",
-            warning=True,
-        )
+        return Fire(key=key, call_id=call.id, is_group=call.reason is CallReason.GROUPING)
 
     def _drop_unsent_of_gone_entries(self) -> None:
         for key, row in list(self._rows.items()):
-            unsent = row.call is not None and row.call.state is CallState.PENDING and row.call.attempts == 0
-            if key[0] not in self._entries and row.call is not None and unsent:
-                del self._rows[key]
+            if key[0] not in self._entries and row.call is not None and row.call.unsent:
+                self._drop(key)
                 self._counters.judged(row.event_type, "dropped")
                 self._log.info("unsent call dropped with its entry", hook=self.ref.key, call_id=row.call.id)
+
+    def _suspend_rows(self) -> None:
+        self._rows = {key: row_rules.suspended(row) for key, row in self._rows.items()}
+        self._allowance.clear()
+
+    def _drop(self, key: RowKey) -> None:
+        self._rows.pop(key, None)
+        self._members.pop(key, None)
+        self._allowance.forget(key)
 
     @property
     def suspended(self) -> bool:
@@ -181,24 +233,26 @@ class HookTable:
 
     # Signals.
 
-    def signal(self, signal: Signal, pod: PodFacts | None, *, oom: bool, only: frozenset[EntryId] | None) -> Judged:
+    def signal(self, occasion: Occasion, *, oom: bool, only: frozenset[EntryId] | None) -> Judged:
         """Judge a signal for every entry that it concerns (of `only`, where given)."""
         fires: list[Fire] = []
         texts: list[CallId] = []
+        pod = occasion.pod
         for entry in match(
             self._configured.entries,
-            signal,
+            occasion.signal,
             pod_labels=None if pod is None else pod.labels,
             pod_known=pod is not None,
             oom=oom,
         ):
             if only is None or entry.identity in only:
-                self._judge(entry, signal, fires, texts)
+                self._judge(entry, occasion, fires, texts)
         return Judged(fires=tuple(fires), texts=tuple(texts))
 
-    def _judge(self, entry: Entry, signal: Signal, fires: list[Fire], texts: list[CallId]) -> None:
-        now = self._now()
-        key = (entry.identity, row_rules.POD_KIND, signal.pod)
+    def _judge(self, entry: Entry, occasion: Occasion, fires: list[Fire], texts: list[CallId]) -> None:
+        now, signal = self._now(), occasion.signal
+        resource = occasion.resource if entry.group_by_owner else row_rules.pod_of(signal)
+        key = (entry.identity, *resource)
         row = self._rows.get(key)
         if row is None and self._muted(entry, signal, now):
             self._counters.judged(entry.event_type, Verdict.REPEAT)
@@ -212,31 +266,82 @@ class HookTable:
             has_room=row is not None or self._make_room(now),
             rules=self._rules,
         )
+        if occasion.pod is not None and not occasion.held_out and _is_held(entry, verdict, row):
+            self._holds.hold(entry, signal, occasion.pod)
+            self._counters.judged(entry.event_type, HELD)
+            return
         self._counters.judged(entry.event_type, verdict)
         if verdict is Verdict.NO_ROOM:
-            self._tell_suppressed()
+            self._tell_full()
         if verdict is Verdict.STALE and row is not None:
             self._reword(key, row, signal, texts)
         if not verdict.changes_row:
             return
-        fresh = verdict in (Verdict.FIRE, Verdict.REFIRE)
-        call_id = CallId(fresh_uuid(self._randomness)) if fresh else None
-        row = row_rules.apply(row, signal, verdict, now=now, entry=entry, call_id=call_id)
+        if verdict in (Verdict.FIRE, Verdict.REFIRE):
+            fires += self._fire(key, row, signal, verdict, entry=entry, resource=resource, now=now)
+            return
+        pods = self._pods_failed(key, row, signal)
+        row = row_rules.apply(row, signal, verdict, now=now, entry=entry, resource=resource, pod_count=pods)
         self._rows[key] = row
-        if call_id is not None:
-            fires.append(Fire(key=key, call_id=call_id))
-        else:
-            says_more = signal.source is Source.EVENT and signal.type is entry.event_type
-            if verdict is Verdict.IN_FLIGHT and says_more and row.call is not None:
+        says_more = signal.source is Source.EVENT and signal.type is entry.event_type and not row.is_group
+        if verdict is Verdict.IN_FLIGHT and says_more and row.call is not None:
+            texts.append(row.call.id)
+        self.writer.changed()
+
+    def _fire(
+        self,
+        key: RowKey,
+        row: Row | None,
+        signal: Signal,
+        verdict: Verdict,
+        *,
+        entry: Entry,
+        resource: ResourceRef,
+        now: datetime,
+    ) -> list[Fire]:
+        """A new call: to make at once, or to wait until the budget allows it."""
+        call_id = CallId(fresh_uuid(self._randomness))
+        charged = self._allowance.charge(key, now)
+        is_group = resource != row_rules.pod_of(signal)
+        waits = CallReason.GROUPING if is_group else CallReason.QUEUED
+        self._rows[key] = row_rules.apply(
+            row,
+            signal,
+            verdict,
+            now=now,
+            entry=entry,
+            resource=resource,
+            call_id=call_id,
+            waits=waits if charged else CallReason.BUDGET,
+        )
+        if is_group:
+            self._members[key] = {signal.pod}
+        if charged:
+            return [Fire(key=key, call_id=call_id, is_group=is_group)]
+        self._suppressed.suppressed(CallReason.BUDGET.value)
+        self._trail.over_budget(self._allowance.calls_an_hour)
+        self.writer.changed()
+        return []
+
+    def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
+        reworded = row_rules.reworded(row, signal, pod_count=self._pods_failed(key, row, signal))
+        if reworded is not row and row.call is not None:
+            self._rows[key] = reworded
+            if not row.is_group:
                 texts.append(row.call.id)
             self.writer.changed()
 
-    def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
-        reworded = row_rules.reworded(row, signal)
-        if reworded is not row and row.call is not None:
-            self._rows[key] = reworded
-            texts.append(row.call.id)
-            self.writer.changed()
+    def _pods_failed(self, key: RowKey, row: Row | None, signal: Signal) -> int:
+        """How many pods of this group have failed, with the signal's."""
+        if row is None or not row.is_group:
+            return 1
+        if row.call is None or row.facts is None or not row.call.unsent:
+            self._members.pop(key, None)
+            return 1
+        members = self._members.setdefault(key, {pod.name for pod in row.facts.pods})
+        if len(members) < MEMBERS_MOST:
+            members.add(signal.pod)
+        return len(members)
 
     def _muted(self, entry: Entry, signal: Signal, now: datetime) -> bool:
         return bool(self._legacy) and row_rules.muted_by_legacy(
@@ -249,28 +354,50 @@ class HookTable:
         if len(self._rows) < COUNT_ROOM_FROM:
             return True
         room = self._room(now)
-        for row in (*room.dropped, *room.failed):
-            self._rows.pop(_key(row), None)
+        for row in room.dropped:
+            self._drop(_key(row))
+        for row in room.failed:
+            self._drop(_key(row))
+            self._give_up_budget()
         return room.has_room
 
     def _room(self, now: datetime) -> row_rules.Room:
         rows = list(self._rows.values())
-        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules)
+        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules, sizes=self._sizes)
 
-    def _tell_suppressed(self) -> None:
+    def _tell_full(self) -> None:
         if not self._full:
             self._full = True
             self.writer.changed()
-        self._audit.record(
-            self.ref,
-            Reason.CALLS_SUPPRESSED,
-            f"this Hook holds {row_rules.MAX_ROWS} incidents, as many as it may: new ones call no agent",
-            warning=True,
-        )
+        self._suppressed.suppressed(NO_ROOM)
+        self._trail.full()
+
+    def _give_up_budget(self) -> None:
+        """A call that waited for the budget will not be made: never in silence."""
+        self._suppressed.failed(CallReason.BUDGET.value)
+        self._trail.given_up(self._allowance.calls_an_hour)
 
     def _cooldown_of(self, row: Row) -> timedelta:
         entry = self._entries.get(row.entry)
         return self._default_cooldown if entry is None else entry.cooldown
+
+    # Pods.
+
+    def pod_seen(self, pod: PodFacts) -> None:
+        """A new line of a pod: what is held back for trouble that is over is forgotten."""
+        if self._holds:
+            self._holds.seen(pod)
+
+    def held_out(self, pod_of: Callable[[PodUid], PodFacts | None]) -> list[tuple[Signal, PodFacts, Audience]]:
+        """Signals whose trouble has lasted long enough: to be judged now, each for its entry."""
+        found = []
+        for entry, uid, held in self._holds.due(self._now()):
+            pod = pod_of(uid)
+            if pod is not None and lasts(held, pod):
+                # Confirmed by the pod as it is now, the signal is live, however long ago a LIST told it.
+                signal = replace(held.signal, listed=False)
+                found.append((signal, pod, Audience(table=self, entries=frozenset({entry}))))
+        return found
 
     # Rows.
 
@@ -289,17 +416,21 @@ class HookTable:
         """The type of each firing row, for the gauge."""
         return (row.event_type for row in self._rows.values() if row.status is RowStatus.FIRING)
 
-    def tick(self, pod_named: Callable[[str], PodFacts | None]) -> list[tuple[Row, Entry]]:
+    @property
+    def over_budget(self) -> int:
+        """Calls that wait for the budget."""
+        return len(self._allowance)
+
+    def tick(self, pods_of: PodsOf) -> list[tuple[Row, Entry]]:
         """Resolve and expire. Returns rows whose lasting state may be due to be told again."""
         now = self._now()
         self._legacy = tuple(row for row in self._legacy if not self._expired(row, now))
         again = []
         for key, row in list(self._rows.items()):
-            if self._resolves(row, now, pod_named(row.resource_name)):
-                self._rows[key] = row_rules.resolved(row, now=now)
-                self._resolved(row)
+            if self._resolves(row, now, pods_of):
+                self._resolve(key, row, now)
             elif self._expired(row, now):
-                del self._rows[key]
+                self._drop(key)
                 self.writer.changed()
             elif (entry := self._entries.get(row.entry)) is not None and _may_be_told_again(row, entry, now):
                 again.append((row, entry))
@@ -308,68 +439,64 @@ class HookTable:
             self.writer.changed()
         return again
 
-    def _resolves(self, row: Row, now: datetime, pod: PodFacts | None) -> bool:
-        return row_rules.resolves(
+    def afforded(self) -> list[Fire]:
+        """Calls that waited for the budget and may be made now."""
+        if not self.over_budget:
+            return []
+        now = self._now()
+        fires = []
+        for key in self._allowance.due(now):
+            row = self._rows[key]
+            assert row.call is not None, "a row that waits for the budget has a call"
+            self._rows[key] = row_rules.afforded(row, now=now)
+            fires.append(Fire(key=key, call_id=row.call.id))
+        return fires
+
+    def _resolves(self, row: Row, now: datetime, pods_of: PodsOf) -> bool:
+        if not row_rules.is_quiet(row, now=now, cooldown=self._cooldown_of(row), rules=self._rules):
+            return False
+        pods = pods_of(row)
+        return pods is not None and row_rules.resolves(
             row,
             now=now,
-            all_settled=pod is None or settled(pod),
-            any_unwell=pod is not None and unwell(pod),
+            all_settled=all(map(settled, pods)),
+            any_unwell=any(map(unwell, pods)),
             cooldown=self._cooldown_of(row),
             rules=self._rules,
         )
 
+    def _resolve(self, key: RowKey, row: Row, now: datetime) -> None:
+        if row_rules.waits_for_budget(row):
+            self._allowance.forget(key)
+            self._give_up_budget()
+            error = f"it was over before this Hook's {self._allowance.calls_an_hour} calls an hour allowed this call"
+            row = row_rules.failed(row, now=now, reason=CallReason.BUDGET, error=error)
+        self._rows[key] = row_rules.resolved(row, now=now)
+        self._trail.resolved(row)
+        self.writer.changed()
+
     def _expired(self, row: Row, now: datetime) -> bool:
         return row_rules.expired(row, now=now, cooldown=self._cooldown_of(row), rules=self._rules)
-
-    def _resolved(self, row: Row) -> None:
-        self._log.info("incident resolved", hook=self.ref.key, event_type=row.event_type)
-        self._audit.record(
-            self.ref,
-            Reason.INCIDENT_RESOLVED,
-            f"{_about(row)} is over",
-            warning=False,
-        )
-        self.writer.changed()
 
     # Outcomes of calls.
 
     def call_accepted(self, key: RowKey, how: str) -> None:
-        """An agent has the call: the API is well, and the Hook's audit trail says who was asked."""
-        self._trouble = None
         if (row := self._rows.get(key)) is not None:
-            self._audit.record(
-                self.ref, Reason.AGENT_CALLED, f"agent {row.agent} was asked about {_about(row)}: {how}", warning=False
-            )
+            self._trail.accepted(row, how)
 
     def call_failed(self, key: RowKey, reason: CallReason, error: str) -> None:
-        """A call ended without an agent having it: shown until one succeeds."""
-        if (row := self._rows.get(key)) is None:
-            return
-        if reason is CallReason.AGENT_NOT_FOUND:
-            self._trouble = (Problem.AGENT_NOT_FOUND, f"agent {row.agent} is not known to kagent")
-        elif reason is not CallReason.CLAIM_REFUSED:
-            self._trouble = (Problem.KAGENT_API_ERROR, f"agent {row.agent} could not be asked: {error}")
-        self._audit.record(
-            self.ref,
-            Reason.AGENT_CALL_FAILED,
-            f"agent {row.agent} could not be asked about {_about(row)}: {error}",
-            warning=True,
-        )
+        if (row := self._rows.get(key)) is not None:
+            self._trail.failed(row, reason, error)
 
     def call_parked(self, key: RowKey, error: str) -> None:
-        """A call waits for its agent: shown until one gets through."""
-        if (row := self._rows.get(key)) is None:
-            return
-        self._trouble = (Problem.KAGENT_API_ERROR, f"agent {row.agent} cannot be asked yet: {error}")
-        # Without the incident's name: an outage parks hundreds, and must not use up what this Hook may say.
-        self._audit.record(self.ref, Reason.AGENT_CALL_PARKED, f"calls wait: {error}", warning=True)
+        if (row := self._rows.get(key)) is not None:
+            self._trail.parked(row, error)
 
     def run_failed(self, key: RowKey, how: str) -> None:
-        """The agent had the call and its run ended badly; `how` is our own words."""
         if (row := self._rows.get(key)) is not None:
-            self._audit.record(
-                self.ref, Reason.AGENT_CALL_FAILED, f"agent {row.agent}, asked about {_about(row)}: {how}", warning=True
-            )
+            self._trail.run_failed(row, how)
+
+    # What it shows.
 
     def show_forbidden(self, forbidden: bool) -> None:
         """Whether the API server forbids us to watch the namespace's pods or Events."""
@@ -383,37 +510,26 @@ class HookTable:
         `held` is what the API server has: conditions of other authors stay as they are there.
         """
         now = self._now()
-        self._ready = ready_condition(
-            ReadyFacts(
-                entries=len(self._entries),
-                suspended=self.suspended,
-                full=self._full,
-                problems=self._problems(),
+        facts = ReadyFacts(
+            entries=len(self._entries),
+            suspended=self.suspended,
+            full=self._full,
+            over_budget=self.over_budget,
+            calls_an_hour=self._allowance.calls_an_hour,
+            problems=self._trail.problems(
+                outdated=self.writer.outdated, forbidden=self._forbidden, invalid=self._configured.problems
             ),
-            previous=self._ready,
-            generation=self._generation,
-            now=now,
         )
+        self._ready = ready_condition(facts, previous=self._ready, generation=self._generation, now=now)
         rows = [*self._legacy, *self._rows.values()]
         conditions = with_condition(held, self._ready)
         return status_rules.render(rows, conditions, last_updated=now, rendered=self._rendered)
 
-    def _problems(self) -> dict[Problem, list[str]]:
-        problems: dict[Problem, list[str]] = {}
-        if self.writer.outdated:
-            problems[Problem.CRD_OUTDATED] = ["the Hook CRD drops khook's status fields: upgrade kagent-hook-crds"]
-        if self._forbidden:
-            problems[Problem.WATCH_FORBIDDEN] = ["khook may not watch pods or events in this namespace (RBAC)"]
-        if self._configured.problems:
-            problems[Problem.INVALID_CONFIGURATION] = [f"{p.path}: {p.reason}" for p in self._configured.problems]
-        if self._trouble is not None:
-            problem, line = self._trouble
-            problems[problem] = [line]
-        return problems
 
-
-def _about(row: Row) -> str:
-    return f"{row.event_type} of {row.resource_kind} {row.resource_name}"
+def _is_held(entry: Entry, verdict: Verdict, row: Row | None) -> bool:
+    """What would open an incident waits for `holdFor`; what one that is open has to be told does not."""
+    opens = verdict in (Verdict.FIRE, Verdict.REFIRE) or (row is None and verdict is Verdict.SUSPENDED)
+    return opens and bool(entry.hold_for)
 
 
 def _may_be_told_again(row: Row, entry: Entry, now: datetime) -> bool:
@@ -423,6 +539,10 @@ def _may_be_told_again(row: Row, entry: Entry, now: datetime) -> bool:
     if not failed or call is None or row.event_type is not EventType.POD_PENDING or row.status is RowStatus.RESOLVED:
         return False
     return now >= (call.ended_time or call.claimed_time) + entry.cooldown
+
+
+def _claimed_time(row: Row) -> datetime:
+    return row.last_seen if row.call is None else row.call.claimed_time
 
 
 def _key(row: Row) -> RowKey:

@@ -4,6 +4,7 @@ import pytest
 from support.objects import Json, entry
 from support.world import World, play
 
+from khook.core.prompt import instructions
 from khook.sandbox.kagent import Behaviour, Fault, FaultKind, Speaks, Step
 
 PROBE = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
@@ -41,7 +42,7 @@ def test_a_run_is_followed_to_its_end_and_its_result_is_on_the_hook() -> None:
         assert (call["state"], call["result"]) == ("Completed", "more memory")
         (run,) = world.agents.runs
         assert (run.call_id, run.context["resourceName"]) == (call["id"], "web-1")
-        assert "web-1" in run.prompt
+        assert "web-1" in instructions(run.prompt)
         assert len(await world.audit("AgentCalled")) == 1
         polled = world.agents.requests[Step.POLL]
         await world.after(300)

@@ -4,6 +4,8 @@ import pytest
 from support.objects import Json, crash_looping, entry, restarted
 from support.world import World, play
 
+from khook.core.prompt import instructions
+
 BACK_OFF = ("BackOff", "Back-off restarting failed container app in pod web-1_shop(uid)")
 BOTH = (entry("pod-restart", "restarts"), entry("oom-kill", "kills"))
 
@@ -31,7 +33,7 @@ def test_a_restart_seen_in_pod_status_waits_for_the_events_text() -> None:
         await world.says(*BACK_OFF, of=web)
         (run,) = await world.called(1)
         assert run.context["eventMessage"] == BACK_OFF[1]
-        assert run.prompt.endswith(f"BackOff: {BACK_OFF[1]}")
+        assert instructions(run.prompt).endswith(f"BackOff: {BACK_OFF[1]}")
 
     play(story)
 

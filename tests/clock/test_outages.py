@@ -408,7 +408,7 @@ def test_calls_that_find_no_room_to_wait_fail_where_all_can_see_it() -> None:
         said = [event for name in names for event in await world.audit("AgentCallFailed", name=name)]
         assert sum(event["count"] for event in said) == 2
 
-    play(story, environ={"KHOOK_CALLS_PER_AGENT": "1"})
+    play(story, environ={"KHOOK_CALLS_PER_AGENT": "1", "KHOOK_CALLS_PER_HOOK_HOUR": "0"})
 
 
 # --- repeats ---

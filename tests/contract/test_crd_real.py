@@ -19,6 +19,7 @@ from khook.core.incident import (
     CallState,
     EntryId,
     Facts,
+    FailedPod,
     LastSignal,
     Row,
     RowStatus,
@@ -46,6 +47,7 @@ def api(real_apiserver: Any) -> Iterator[httpx.Client]:
 def a_status() -> dict[str, Any]:
     """A status that says everything a worker can say."""
     at = datetime(2024, 1, 15, 10, 30, 0, 123456, tzinfo=UTC)
+    pods = (FailedPod(name="a", reason="BackOff"), FailedPod(name="b", reason=""))
     row = Row(
         entry=EntryId("pod-restart-1"),
         event_type=EventType.POD_RESTART,
@@ -59,7 +61,8 @@ def a_status() -> dict[str, Any]:
         resolved_time=at,
         count=3,
         last_signal=LastSignal(pod_uid=PodUid("u"), raw_time=at),
-        facts=Facts(container="c", reason="BackOff", message="m", time=at, pod="my-app-pod-123", pods=("a", "b")),
+        pod_signals=(LastSignal(pod_uid=PodUid("v"), raw_time=at),),
+        facts=Facts(container="c", reason="BackOff", message="m", time=at, pod="a", pods=pods, pod_count=2),
         call=Call(
             id=CallId("c-1"),
             state=CallState.COMPLETED,

@@ -8,6 +8,8 @@ from support.cluster import Cluster, ready, rows
 from support.installation import Installation, fresh_name, now
 from support.objects import Json, entry, event, hook, pod, rfc3339, running
 
+from khook.core.prompt import instructions
+
 SOON_S = 2.0
 """An edit, a suspension and a deletion are obeyed within this long."""
 
@@ -148,7 +150,7 @@ def test_template_text_inside_an_events_message_stays_text(khook: Installation, 
         message = f"Liveness probe failed: {text}"
         await cluster.event(event("Unhealthy", message, of=web, now=now()))
         runs = await khook.called(namespace, 1)
-        assert runs[0].prompt == f"<{message}>"
+        assert instructions(runs[0].prompt) == f"<{message}>"
 
     in_a_namespace(khook, "text", story)
 

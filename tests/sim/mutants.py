@@ -135,9 +135,9 @@ MUTANTS: Final = (
         name="take what was judged for news",
         promise="P2, P5",
         file="khook/core/verdict.py",
-        old="    last = row.last_signal\n    if signal.pod_uid != last.pod_uid:\n",
-        new="    last = row.last_signal\n    if signal.listed or signal.pod_uid != last.pod_uid:\n"
-        "        return False\n    if signal.pod_uid != last.pod_uid:\n",
+        old="    last = row.signal_of(signal.pod_uid)\n    if last is None:\n",
+        new="    last = row.signal_of(signal.pod_uid)\n    if signal.listed or last is None:\n"
+        "        return False\n    if last is None:\n",
         first_seed=3,
     ),
     Mutant(

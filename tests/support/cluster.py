@@ -43,6 +43,13 @@ class Cluster:
     async def get_hook(self, namespace: str, name: str) -> Json:
         return await self.request("GET", f"{HOOKS.format(namespace)}/{name}")
 
+    async def workload(self, workload: Json) -> Json:
+        """A Deployment, a ReplicaSet, a Job and so on."""
+        meta, plural = workload["metadata"], f"{workload['kind'].lower()}s"
+        return await self.request(
+            "POST", f"/apis/{workload['apiVersion']}/namespaces/{meta['namespace']}/{plural}", workload
+        )
+
     async def pod(self, pod: Json, status: Json | None = None) -> Json:
         """Create a pod, and give it a status as a kubelet would."""
         created = await self.request("POST", f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods", pod)

@@ -29,13 +29,48 @@ def hook(name: str, *entries: Json, namespace: str, **spec: Any) -> Json:
     }
 
 
+def workload(api_version: str, kind: str, name: str, *, namespace: str, owner: Json | None = None) -> Json:
+    """A controller of pods, or of such a one; `owner` is its own controller, as the API server answered it."""
+    labels = {"app": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "app", "image": "registry.example/app:1"}]},
+    }
+    spec: Json = {"template": template}
+    match kind:
+        case "Job":
+            template["spec"]["restartPolicy"] = "Never"  # type: ignore[index]
+        case "CronJob":
+            template["spec"]["restartPolicy"] = "Never"  # type: ignore[index]
+            spec = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}
+        case "StatefulSet":
+            spec |= {"selector": {"matchLabels": labels}, "serviceName": name}
+        case _:
+            spec |= {"selector": {"matchLabels": labels}}
+    metadata = {"name": name, "namespace": namespace} | controlled_by(owner)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def controlled_by(owner: Json | None) -> Json:
+    """The part of an object's metadata that names its controller."""
+    if owner is None:
+        return {}
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": True}
+    return {"ownerReferences": [reference | {key: owner["metadata"][key] for key in ("name", "uid")}]}
+
+
 def pod(
-    name: str, *, namespace: str, labels: dict[str, str] | None = None, containers: tuple[str, ...] = ("app",)
+    name: str,
+    *,
+    namespace: str,
+    labels: dict[str, str] | None = None,
+    containers: tuple[str, ...] = ("app",),
+    owner: Json | None = None,
 ) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels or {}} | controlled_by(owner),
         "spec": {
             "containers": [
                 {"name": container, "image": "registry.example/app:1", "resources": {"limits": {"memory": "64Mi"}}}

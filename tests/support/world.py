@@ -32,7 +32,7 @@ from khook.supervisor.process import Supervisor
 from khook.worker.process import Seams, serve
 from shards.launch import InProcessLauncher, Seat
 from support.cluster import Cluster, ready, rows
-from support.objects import Json, event, hook, pod, running
+from support.objects import Json, event, hook, pod, running, workload
 
 API = "http://api"
 AGENTS = "http://agents"
@@ -175,9 +175,17 @@ class World:
         await self.cluster.hook(hook("h", *entries, namespace="shop", **spec))
         await self.start()
 
-    async def well(self, name: str = "web-1", labels: dict[str, str] | None = None) -> Json:
+    async def well(
+        self, name: str = "web-1", labels: dict[str, str] | None = None, *, owner: Json | None = None
+    ) -> Json:
         """A pod in `shop` that runs and is Ready."""
-        return await self.cluster.pod(pod(name, namespace="shop", labels=labels), running(now=self.now()))
+        return await self.cluster.pod(pod(name, namespace="shop", labels=labels, owner=owner), running(now=self.now()))
+
+    async def deployment(self, name: str = "web") -> Json:
+        """A Deployment in `shop`; the ReplicaSet that its pods name."""
+        made = await self.cluster.workload(workload("apps/v1", "Deployment", name, namespace="shop"))
+        replica_set = workload("apps/v1", "ReplicaSet", f"{name}-7d4b9c", namespace="shop", owner=made)
+        return await self.cluster.workload(replica_set)
 
     async def says(self, reason: str, message: str, *, of: Json, **fields: Any) -> Json:
         """A kubelet's Event about a pod, now."""

@@ -235,3 +235,15 @@ def test_flush_writes_what_may_be_written_and_gives_up_at_its_deadline() -> None
         assert world.dropped == 1, "the one whose write is under way is not dropped"
 
     virtual_time.run(main())
+
+
+def test_what_went_wrong_does_not_wait_behind_what_went_well() -> None:
+    async def test(world: World) -> None:
+        for number in range(BURST + 20):
+            world.trail.record(HOOK, Reason.AGENT_CALLED, f"number {number}")
+        await asyncio.sleep(1)
+        world.trail.record(HOOK, Reason.CALLS_SUPPRESSED, "too many", warning=True)
+        await asyncio.sleep(31)
+        assert [event["message"] for event in world.events].count("too many") == 1
+
+    play(test)

@@ -70,6 +70,7 @@ def test_event_means_what_the_table_says(case: dict[str, Any]) -> None:
         reason=case["event"]["reason"],
         message=case["event"]["message"],
         raw_time=raw_time,
+        since_time=event.first_timestamp,
         listed=listed,
     )
 

@@ -120,7 +120,9 @@ def test_record_keeps_what_decisions_need() -> None:
     owners = [{"kind": "Node", "name": "n"}, {"kind": "ReplicaSet", "name": "web", "controller": True}]
     ready = [condition("Ready", "True")]
     facts, _ = see(None, pod("Running", main(), metadata={"labels": {"app": "web"}, "ownerReferences": owners}))
-    assert (facts.labels, facts.owner) == ({"app": "web"}, ("ReplicaSet", "web"))
+    assert facts.labels == {"app": "web"}
+    assert facts.controller is not None
+    assert facts.controller.ref == ("ReplicaSet", "web")
     assert not facts.ready
     assert see(facts, pod("Running", main(), conditions=ready))[0].ready
 

@@ -48,7 +48,7 @@ def test_defaults_are_what_works_today() -> None:
     assert settings.max_signal_age == timedelta(minutes=15)
     assert settings.stuck_pending == timedelta(seconds=60)
     assert (settings.kagent_timeout_s, settings.retry_attempts, settings.retry_backoff_s) == (30.0, 3, 2.0)
-    assert (settings.calls_per_worker, settings.calls_per_agent, settings.calls_per_hook_hour) == (64, 8, 0)
+    assert (settings.calls_per_worker, settings.calls_per_agent, settings.calls_per_hook_hour) == (64, 8, 300)
     assert (settings.redeliver_for, settings.run_deadline_s) == (timedelta(minutes=15), 600.0)
     assert (settings.agent_namespace, settings.allowed_agent_namespaces) == ("kagent", ())
     assert (settings.drain_s, settings.heartbeat_timeout_s) == (20.0, 10.0)
@@ -87,7 +87,6 @@ def test_every_problem_is_reported_at_once_one_line_each() -> None:
     [
         ("KHOOK_WATCH_SCOPE", "auto", "set KHOOK_WATCH_SCOPE=namespace"),
         ("KHOOK_WATCH_SCOPE", "cluster", "set KHOOK_WATCH_SCOPE=namespace"),
-        ("KHOOK_CALLS_PER_HOOK_HOUR", "300", "set KHOOK_CALLS_PER_HOOK_HOUR=0"),
     ],
 )
 def test_a_value_whose_feature_is_missing_is_refused_with_the_way_out(name: str, value: str, way_out: str) -> None:
@@ -103,7 +102,7 @@ def test_a_value_whose_feature_is_missing_is_refused_with_the_way_out(name: str,
         ("KAGENT_PROTOCOL", "auto"),
         ("KAGENT_PROTOCOL", "AUTO"),
         ("KHOOK_WATCH_SCOPE", "namespace"),
-        ("KHOOK_CALLS_PER_HOOK_HOUR", "0"),
+        ("KHOOK_CALLS_PER_HOOK_HOUR", "300"),
         ("KHOOK_REDELIVER_FOR", "15m"),
         ("KHOOK_MAX_LOAD_FACTOR", "1.25"),
     ],

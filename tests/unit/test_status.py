@@ -18,7 +18,18 @@ from khook.core.condition import (
     ready_condition,
     with_condition,
 )
-from khook.core.incident import Call, CallId, CallReason, CallState, EntryId, Facts, LastSignal, Row, RowStatus
+from khook.core.incident import (
+    Call,
+    CallId,
+    CallReason,
+    CallState,
+    EntryId,
+    Facts,
+    FailedPod,
+    LastSignal,
+    Row,
+    RowStatus,
+)
 from khook.core.rowjson import render_row, row_bytes
 from khook.core.signal import EventType, PodUid
 from khook.core.status import ACTIVE_EVENTS_MAX_BYTES, RenderedRows, call_state, changed, render, restore
@@ -52,8 +63,11 @@ def rows_with(characters: st.SearchStrategy[str]) -> st.SearchStrategy[Row]:
         message=texts,
         time=times,
         pod=names,
-        pods=st.lists(names, max_size=3).map(tuple),
+        count=counts,
+        pods=st.lists(st.builds(FailedPod, name=names, reason=texts), min_size=1, max_size=3).map(tuple),
+        pod_count=counts,
     )
+    last_signals = st.builds(LastSignal, pod_uid=texts.map(PodUid), raw_time=times)
     return st.builds(
         Row,
         entry=names.map(EntryId),
@@ -67,7 +81,8 @@ def rows_with(characters: st.SearchStrategy[str]) -> st.SearchStrategy[Row]:
         status=st.sampled_from(RowStatus),
         resolved_time=st.none() | times,
         count=counts,
-        last_signal=st.builds(LastSignal, pod_uid=texts.map(PodUid), raw_time=times),
+        last_signal=last_signals,
+        pod_signals=st.lists(last_signals, max_size=3).map(tuple),
         facts=st.none() | facts,
         call=st.none() | calls,
     )
@@ -169,7 +184,7 @@ def test_a_row_is_written_as_people_and_the_first_controller_know_it() -> None:
                     "message": "m",
                     "time": "2024-01-15T10:30:00Z",
                     "pod": "my-app",
-                    "pods": ["my-app"],
+                    "count": 1,
                 },
             }
         ],

@@ -1,17 +1,10 @@
 """Prompt templates: what renders, what is refused and where, and that text from events stays text."""
 
-import unicodedata
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from incidents import START
 
-from khook.core.incident import Facts
-from khook.core.prompt import PROMPT_MAX_BYTES, render_prompt
-from khook.core.signal import EventType
 from khook.core.template import SOURCE_MAX_CHARS, Field, TemplateError, parse
-from khook.core.text import cut, plain
 
 VALUES = {field: f"<{field}>" for field in Field}
 
@@ -100,56 +93,3 @@ def _refused_at(text: str) -> str | None:
         start = error.column - 1
         return text.split("\n")[error.line - 1][start : start + 2]
     return None
-
-
-# Prompts.
-
-FACTS = Facts(
-    container="app",
-    reason="BackOff",
-    message="Container app restarted, says {{.Namespace}}",
-    time=START.replace(microsecond=999_999),
-    pod="my-app-pod-123",
-)
-
-
-def test_a_prompt_has_the_facts_of_its_incident() -> None:
-    template = parse(" ".join(f"{{{{.{field}}}}}" for field in Field))
-    assert render_prompt(template, FACTS, event_type=EventType.POD_RESTART, namespace="production") == (
-        "my-app-pod-123 2024-01-15T10:30:00Z production Container app restarted, says {{.Namespace}} pod-restart "
-        "BackOff Container app restarted, says {{.Namespace}} 2024-01-15T10:30:00Z"
-    )
-
-
-def test_a_prompt_is_cut_between_two_characters() -> None:
-    facts = Facts(message="é" * 512, time=START, pod="p")
-    template = parse("x" + "{{.Message}}" * 100)
-    prompt = render_prompt(template, facts, event_type=EventType.POD_RESTART, namespace="n")
-    assert prompt == "x" + "é" * ((PROMPT_MAX_BYTES - 1) // 2)
-
-
-@given(st.text(), st.integers(0, 40))
-def test_a_cut_is_the_longest_start_that_fits(text: str, max_bytes: int) -> None:
-    short = cut(text, max_bytes=max_bytes)
-    assert text.startswith(short)
-    assert len(short.encode()) <= max_bytes
-    assert short == text or len(text[: len(short) + 1].encode()) > max_bytes
-
-
-@given(st.text(st.characters()))
-def test_plain_text_is_one_line_that_any_terminal_and_utf_8_can_carry(text: str) -> None:
-    line = plain(text, max_bytes=1000)
-    assert len(line.splitlines()) <= 1
-    assert not {unicodedata.category(char) for char in line} & {"Cc", "Cs", "Zl", "Zp"}
-    assert not {unicodedata.bidirectional(char) for char in line} & {
-        "LRE",
-        "RLE",
-        "LRO",
-        "RLO",
-        "PDF",
-        "LRI",
-        "RLI",
-        "FSI",
-        "PDI",
-    }
-    assert line == plain(line, max_bytes=1000)

@@ -1,0 +1,116 @@
+"""Signals that wait to see whether the trouble passes by itself: an entry's `holdFor`.
+
+A pod that is Pending while its node is being made, or whose probe fails while it warms up, is nobody's business yet.
+Its first signal is the first evidence; it is judged only when the pod has been Pending, or not Ready, without a break
+from then until `holdFor` is over. A pod that recovers in between is forgotten, and its next signal begins anew.
+
+Nothing is written while a signal is held. Whoever has the namespace after a crash reckons the first evidence from what
+the API server still tells: since when the pod is Pending or not Ready, and when the Event was first seen.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from khook.core.incident import EntryId
+from khook.core.match import Entry
+from khook.core.pending import PENDING
+from khook.core.pods import ENDED_PHASES, PodFacts
+from khook.core.signal import EventType, PodUid, Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """One entry's signal about one pod: the newest, with the time of the first evidence."""
+
+    signal: Signal
+    evidence_time: datetime
+    due_time: datetime
+    was_pending: bool
+    """The pod was Pending: then it must be so still; one that runs and cannot be restarted must be not Ready."""
+
+
+class Holds:
+    """What one Hook holds back. At most one signal for each of its entries and each pod of the namespace."""
+
+    def __init__(self) -> None:
+        self._held: dict[PodUid, dict[EntryId, Held]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._held.values()))
+
+    def hold(self, entry: Entry, signal: Signal, pod: PodFacts) -> None:
+        """Keep it until its time. A newer signal takes the place of the one that waits, and waits no longer."""
+        waiting = self._held.setdefault(pod.uid, {})
+        before = waiting.get(entry.identity)
+        if before is not None:
+            newer = signal if signal.raw_time >= before.signal.raw_time else before.signal
+            waiting[entry.identity] = replace(before, signal=newer)
+            return
+        evidence_time = first_evidence(signal, pod)
+        waiting[entry.identity] = Held(
+            signal=signal,
+            evidence_time=evidence_time,
+            due_time=evidence_time + entry.hold_for,
+            was_pending=pod.phase == PENDING,
+        )
+
+    def seen(self, pod: PodFacts) -> None:
+        """A new line of this pod: those that it shows to be over are forgotten."""
+        waiting = self._held.get(pod.uid)
+        if waiting is None:
+            return
+        self._held[pod.uid] = kept = {entry: held for entry, held in waiting.items() if not _is_over(held, pod)}
+        if not kept:
+            del self._held[pod.uid]
+
+    def due(self, now: datetime) -> list[tuple[EntryId, PodUid, Held]]:
+        """Those whose time has come, longest overdue first; they are held no more."""
+        found = [
+            (entry, uid, held)
+            for uid, waiting in self._held.items()
+            for entry, held in waiting.items()
+            if held.due_time <= now
+        ]
+        for entry, uid, _ in found:
+            del self._held[uid][entry]
+            if not self._held[uid]:
+                del self._held[uid]
+        return sorted(found, key=lambda one: one[2].due_time)
+
+    def keep(self, entries: Collection[EntryId]) -> None:
+        """Forget what belongs to other entries."""
+        for uid, waiting in list(self._held.items()):
+            self._held[uid] = {entry: held for entry, held in waiting.items() if entry in entries}
+            if not self._held[uid]:
+                del self._held[uid]
+
+
+def lasts(held: Held, pod: PodFacts | None) -> bool:
+    """Whether the pod is still in the state that was held for."""
+    return pod is not None and _lasts(held, pod)
+
+
+def first_evidence(signal: Signal, pod: PodFacts) -> datetime:
+    """Since when this trouble is known to last without a break; the signal's own time where no more is known."""
+    if signal.type is EventType.POD_PENDING and pod.pending is not None:
+        lasting_since = pod.pending.since
+    elif not pod.ready and pod.ready_time is not None:
+        lasting_since = pod.ready_time
+    else:
+        return signal.raw_time
+    return min(signal.raw_time, max(signal.since_time or signal.raw_time, lasting_since))
+
+
+def _lasts(held: Held, pod: PodFacts) -> bool:
+    if pod.silenced or pod.phase in ENDED_PHASES:
+        return False
+    if held.signal.type is EventType.POD_PENDING and held.was_pending:
+        return pod.phase == PENDING
+    return not pod.ready
+
+
+def _is_over(held: Held, pod: PodFacts) -> bool:
+    """It recovered after the evidence, or ended. A pod is Ready still when its probe first fails: no recovery."""
+    ready_since_before = pod.ready and pod.ready_time is not None and pod.ready_time <= held.evidence_time
+    return not _lasts(held, pod) and not ready_since_before
