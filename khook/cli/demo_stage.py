@@ -31,6 +31,7 @@ from khook.sandbox.kagent import Behaviour, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.story import Moment, Step, writes
+from khook.sandbox.token_paths import server_url
 from khook.seams import Clock, SystemClock
 
 WORKERS: Final = 4
@@ -111,12 +112,12 @@ async def staged() -> AsyncIterator[Stage]:
 
 
 def kubeconfig(api_url: str, token: str) -> dict[str, Any]:
-    """As client-go reads it (JSON is YAML)."""
+    """As client-go reads it (JSON is YAML). khook sends the token, kubectl only what the URL says."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "demo",
-        "clusters": [{"name": "demo", "cluster": {"server": api_url}}],
+        "clusters": [{"name": "demo", "cluster": {"server": server_url(api_url, token)}}],
         "users": [{"name": "demo", "user": {"token": token}}],
         "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "demo", "namespace": "default"}}],
     }

@@ -26,6 +26,7 @@ from khook.sandbox.history import Watch
 from khook.sandbox.paging import integer, version_number
 from khook.sandbox.reviews import asked, reviewed
 from khook.sandbox.store import Store
+from khook.sandbox.token_paths import unwrapped
 from khook.seams import Clock
 
 Predicate = Callable[[ApiCall], bool]
@@ -85,7 +86,7 @@ class ApiServer:
         self.store = store
         self.user = user
         self.tokens: frozenset[str] | None = None
-        """Bearer tokens that are accepted; None accepts everybody."""
+        """Bearer tokens that are accepted, in the header or in front of the path; None accepts everybody."""
         self.requests: Counter[tuple[str, str]] = Counter()
         """By (verb, resource): `("watch", "events")`, `("patch", "hooks/status")`, `("get", "/readyz")`."""
         self.answers: Counter[tuple[str, str, int]] = Counter()
@@ -178,6 +179,7 @@ class ApiServer:
         if self._down:
             raise Refuse
         self.store.expire_events(self._clock.now())
+        request = unwrapped(request)
         try:
             call = parse(self.store, request)
         except ApiError as error:
