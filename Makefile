@@ -79,7 +79,7 @@ build: install ## the wheel, into dist/
 run: install ## the controller, with your kubeconfig and KAGENT_API_KEY
 	$(BIN)/khook run
 
-envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver kube-tools ## build the real API server for the tests (Go, about 10 minutes, once)
+envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver $(ENVTEST)/go-template kube-tools ## build the real API server and Go's templates for the tests (Go, about 10 minutes, once)
 
 $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
@@ -88,6 +88,10 @@ $(ENVTEST)/etcd: tests/envtest/go.mod tests/envtest/go.sum
 $(ENVTEST)/kube-apiserver: tests/envtest/go.mod tests/envtest/go.sum
 	@$(GO_IS_THERE)
 	cd tests/envtest && go build -ldflags "$(KUBE_LDFLAGS)" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+
+$(ENVTEST)/go-template: tests/peers/go_template/go.mod tests/peers/go_template/main.go
+	@$(GO_IS_THERE)
+	cd tests/peers/go_template && go build -o ../../../$@ .
 
 kube-tools: $(ENVTEST)/.kube-tools ## fetch helm and kubectl for the tests, pinned by hash
 

@@ -124,7 +124,8 @@ class EventConfiguration(Strict):
     """Agent to call, by reference."""
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
     """What to ask. A template with the fields {{.ResourceName}}, {{.Namespace}}, {{.EventType}}, {{.EventTime}},
-    {{.EventMessage}}, {{.Reason}}, {{.Message}} and {{.Timestamp}}."""
+    {{.EventMessage}}, {{.Reason}}, {{.Message}} and {{.Timestamp}}. As in Go's text/template it may have {{if}},
+    {{else}} and {{end}}, comments, and the functions and, or, not, eq, ne, quote, upper, lower, trunc and default."""
     cooldown: Cooldown | None = None
     """How long an incident that was called is not called again: 1m to 24h, 10m where absent."""
     group_by: Literal["Pod", "Owner"] = "Pod"

@@ -2,8 +2,8 @@
 
 It serves an API server and a kagent on loopback ports, starts the real `khook run` with four workers against them,
 lets the story's pods fail, kills one worker half-way and another until its slot is broken, takes an agent away for a
-while, stops khook as a cluster would, and sets the agents' own record against the story. Whatever happens, Ctrl-C
-included, everything it started is stopped and removed.
+while, rolls out forty pods of which none stays up, stops khook as a cluster would, and sets the agents' own record
+against the story. Whatever happens, Ctrl-C included, everything it started is stopped and removed.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from khook.cli.demo_stage import (
     Stage,
     apply,
     check,
+    end_deleted_pods,
     install_crd,
     kill,
     staged,
@@ -32,7 +33,7 @@ from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.kagent import Fault, FaultKind
-from khook.sandbox.story import Expected, Moment, Story, compare, expected
+from khook.sandbox.story import Expected, Moment, Story, compare, expected, storm
 
 # A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
 SETTLED_WITHIN_S: Final = 50.0
@@ -41,6 +42,8 @@ BROKEN_WITHIN_S: Final = 120.0
 # After the last expected call: time for one that should not come.
 QUIET_S: Final = 1.5
 TICK_S: Final = 0.2
+# How long a deleted pod is seen Terminating.
+KUBELET_S: Final = 1.0
 INTERRUPTED: Final = 130
 """128 + SIGINT, as a shell has it."""
 
@@ -86,7 +89,7 @@ class _Demo:
                     view.say(line)
                 if self._keep:
                     _say_where(stage, view)
-                    await asyncio.Event().wait()
+                    await _stay(stage)
                 return self.ending.exit_code
         except DemoFailed as error:
             self._console.print(f"khook demo: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -120,6 +123,7 @@ class _Demo:
             killed=killed,
             came_back=came_back,
             loop=loop,
+            storm=storm(wanted, stage.kagent.runs),
             khook_exit=khook_exit,
         )
 
@@ -218,6 +222,13 @@ async def _show(stage: Stage, view: View) -> None:
         )
     )
     await asyncio.sleep(TICK_S)
+
+
+async def _stay(stage: Stage) -> None:
+    """Until somebody interrupts; meanwhile the cluster is theirs."""
+    while True:
+        await end_deleted_pods(stage.client)
+        await asyncio.sleep(KUBELET_S)
 
 
 def _say_where(stage: Stage, view: View) -> None:

@@ -30,7 +30,7 @@ from khook.sandbox.http import serve
 from khook.sandbox.kagent import Behaviour, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
-from khook.sandbox.story import Moment, Step, writes
+from khook.sandbox.story import Moment, Step, uid_key, writes
 from khook.sandbox.token_paths import server_url
 from khook.seams import Clock, SystemClock
 
@@ -140,10 +140,21 @@ async def apply(stage: Stage, step: Step, moment: Moment) -> None:
             write.verb, write.path, content=orjson.dumps(write.body), headers={"content-type": kind}
         )
         check(answer, f"{write.verb} {write.path}")
-        if write.verb == "POST" and write.body["kind"] == "Pod":
-            stage.uids[f"{step.namespace}/{step.pod}"] = answer.json()["metadata"]["uid"]
+        if write.verb == "POST":
+            stage.uids[uid_key(write.body)] = answer.json()["metadata"]["uid"]
     if step.words:
         stage.words.append(f"{step.namespace}: {step.words}")
+
+
+async def end_deleted_pods(client: httpx.AsyncClient) -> None:
+    """What a kubelet does when a pod is deleted; without one, `kubectl delete pod` would wait for ever."""
+    answer = await client.get("/api/v1/pods")
+    check(answer, "a list of Pods")
+    for pod in answer.json()["items"]:
+        metadata = pod["metadata"]
+        if "deletionTimestamp" in metadata:
+            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+            await client.delete(path, params={"gracePeriodSeconds": "0"})
 
 
 def check(answer: httpx.Response, what: str) -> None:

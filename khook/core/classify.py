@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from khook.api import names
 from khook.core.pending import PENDING
 from khook.core.pods import PodFacts, names_memory
 from khook.core.signal import EventLine, EventType, Namespace, PodUid, Signal, Source
@@ -29,6 +30,7 @@ class Silence(StrEnum):
     """Why an Event is not a signal."""
 
     NOT_A_POD = "not_a_pod"
+    """Of another kind, or so named that it cannot be a pod."""
     OWN_EVENT = "own_event"
     REASON_IGNORED = "reason_ignored"
     MESSAGE_IGNORED = "message_ignored"
@@ -128,6 +130,8 @@ def classify_event(event: EventLine, pod: PodFacts | None, *, listed: bool) -> S
     rule = _rule(event.reason or "", text)
     if isinstance(rule, Silence):
         return rule
+    if not names.can_exist(kind=about.kind, name=about.name, uid=about.uid):
+        return Silence.NOT_A_POD
     raw_time = event_time(event)
     if raw_time is None:
         return Silence.TIMELESS

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from khook.api import names
 from khook.core.signal import OwnerReference
 
 POD_KIND: Final = "Pod"
@@ -47,9 +48,11 @@ class Controller:
 
 
 def controller_of(references: Sequence[OwnerReference] | None) -> Controller | None:
-    """The controller among these owner references; None where there is none, or it is a Node."""
+    """The controller among these owner references; None where there is none, it is a Node, or none can exist so."""
     found = next((one for one in references or () if one.controller), None)
     if found is None or found.kind == NODE_KIND:
+        return None
+    if not names.can_exist(kind=found.kind, name=found.name, uid=found.uid):
         return None
     group, slash, _ = found.api_version.partition("/")
     return Controller(group=group if slash else "", kind=found.kind, name=found.name, uid=found.uid)

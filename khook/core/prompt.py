@@ -41,7 +41,7 @@ FACTS_MAX_BYTES: Final = 15 * 1024
 INSTRUCTIONS_MAX_BYTES: Final = PROMPT_MAX_BYTES - FACTS_MAX_BYTES
 _CUT: Final = " […]"
 
-# A kubelet's message says what happened in its first line or two; the API server itself cuts Events at 1 KiB.
+# As events.k8s.io allows them; core/v1 lets any length pass, and what happened stands in the first lines.
 MESSAGE_MAX_CHARS: Final = 1024
 # As the rows keep it; core/v1 allows an Event 128 characters.
 REASON_MAX_BYTES: Final = 128

@@ -31,7 +31,7 @@ from khook.core.status import ACTIVE_EVENTS_MAX_BYTES
 from khook.core.text import plain
 from khook.core.verdict import window_end
 
-# Of a kubelet message; the API server itself cuts Event messages at 1 KiB.
+# Of a message: as events.k8s.io bounds it. core/v1 lets any length pass, and what happened stands in the first lines.
 MESSAGE_MAX_BYTES: Final = 1024
 # A reason or a container name: core/v1 allows 128 characters for the one and 63 for the other.
 NAME_MAX_BYTES: Final = 128

@@ -13,6 +13,7 @@ any rule that kept some of them would leave a channel for words that nobody sees
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 # Beyond this many times `max_bytes` of characters nobody looks: cleaning a message of 1 MiB would hold up its worker.
@@ -29,11 +30,12 @@ _SEQUENCE: Final = re.compile(
     "|\x1b[ -/]*+[0-~]?"
 )
 # All but what is plainly visible, so that only the rest is looked at one by one: not ASCII, Latin, Greek, Cyrillic,
-# punctuation, arrows, symbols, kana, ideographs, Hangul, most emoji.
+# Hebrew, Arabic, punctuation, arrows, symbols, kana, ideographs, Hangul, most emoji.
 _RARE: Final = re.compile(
-    "[^ -~\xa1-\xac\xae-\u02ff\u0391-\u03a1\u03a3-\u0482\u048a-\u052f\u1e00-\u1eff\u2010-\u2027\u2030-\u205e"
-    "\u20a0-\u20bf\u2100-\u218b\u2190-\u2426\u2460-\u27ff\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff"
-    "\uac00-\ud7a3\uff01-\uff9f\U0001f300-\U0001f64f\U0001f680-\U0001f6c5\U0001f900-\U0001f9ff]+"
+    "[^ -~\xa1-\xac\xae-\u02ff\u0391-\u03a1\u03a3-\u0482\u048a-\u052f\u05d0-\u05ea\u0620-\u064a\u0660-\u066f"
+    "\u0671-\u06d3\u1e00-\u1eff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2100-\u218b\u2190-\u2426\u2460-\u27ff"
+    "\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff9f"
+    "\U0001f300-\U0001f64f\U0001f680-\U0001f6c5\U0001f900-\U0001f9ff]+"
 )
 # Line ends and tabs separate words; in a row they become one space, so that a message stays one line.
 _BREAKS: Final = "\t\n\v\f\r\x85\u2028\u2029"
@@ -43,6 +45,8 @@ _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 _BRAILLE_BLANK: Final = "\u2800"
+# Characters looked up: the scripts that one cluster writes in. Some 150 bytes each.
+_LOOKS_MOST: Final = 4096
 
 
 def plain(text: str, *, max_bytes: int) -> str:
@@ -72,8 +76,8 @@ def _cleaned(run: re.Match[str]) -> str:
     kept: list[str] = []
     marks = 0 if run.start() else _MARKS_MOST  # with nothing before it a mark would settle on what we put there
     for char in _INVISIBLE.sub("", run[0]):
-        shown = _shown(char)
-        if unicodedata.category(char)[0] == "M":
+        shown, is_mark = _look(char)
+        if is_mark:
             marks += 1
             shown = char if marks <= _MARKS_MOST else ""
         elif shown:
@@ -83,13 +87,16 @@ def _cleaned(run: re.Match[str]) -> str:
     return "".join(kept)
 
 
-def _shown(char: str) -> str:
+@lru_cache(maxsize=_LOOKS_MOST)
+def _look(char: str) -> tuple[str, bool]:
+    """What is shown for it, and whether it is a mark on the letter before."""
     if char in _BREAKS or char == _BRAILLE_BLANK:
-        return " "
-    match unicodedata.category(char)[0]:
+        return " ", False
+    category = unicodedata.category(char)[0]
+    match category:
         case "C":  # controls, formats, surrogates, private use, unassigned
-            return ""
+            return "", False
         case "Z":
-            return " "
+            return " ", False
         case _:
-            return char
+            return char, category == "M"

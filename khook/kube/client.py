@@ -218,9 +218,14 @@ class KubeClient:
         extensions: dict[str, Any] = {"timeout": limits_s}
         if credentials.tls_server_name:
             extensions["sni_hostname"] = credentials.tls_server_name
+        try:
+            url = _url(credentials.server, path)
+            url = url.copy_with(params=params) if params else url
+        except httpx.InvalidURL as error:
+            raise Invalid(f"{method} {path[:100]}…: {error}") from None
         return httpx.Request(
             method,
-            _url(credentials.server, path) if not params else _url(credentials.server, path).copy_with(params=params),
+            url,
             headers=headers | {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {}),
             content=content,
             extensions=extensions,

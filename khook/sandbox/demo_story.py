@@ -4,12 +4,21 @@ Half-way through its first quarter a worker is killed. Before it, six incidents 
 four more do, and the first go on making noise, which must call nobody again. Between them stands what a healthy cluster
 says. About then one agent is away for several seconds: two of the four incidents are its own, so their calls have to
 wait. All the while the worker of the fourth team is killed whenever it comes back, until its slot is broken: one
-incident more, in its namespace, shows that another worker has it.
+incident more, in its namespace, shows that another worker has it. At the end the first team rolls out a version of
+which no pod stays up: its Hook groups by owner, so that the storm is one incident, of the Deployment, and one call.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from khook.core.signal import EventType
+from khook.sandbox.rollout import (
+    DEPLOYMENT,
+    deployment_applied,
+    replica_created,
+    replica_names,
+    replica_set_created,
+)
 from khook.sandbox.story import (
     IMAGE,
     Action,
@@ -41,41 +50,49 @@ _OOM = EventType.OOM_KILL
 _PROBE = EventType.PROBE_FAILED
 
 
-def _hook(namespace: str, name: str, *entries: tuple[EventType, str, str]) -> Object:
-    configurations = [
-        {"eventType": event_type.value, "agentId": agent, "prompt": prompt} for event_type, agent, prompt in entries
-    ]
+def _hook(namespace: str, name: str, *entries: Object) -> Object:
     return {
         "apiVersion": "kagent.dev/v1alpha2",
         "kind": "Hook",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"eventConfigurations": configurations},
+        "spec": {"eventConfigurations": list(entries)},
     }
+
+
+def _entry(event_type: EventType, agent: str, prompt: str, **fields: str) -> Object:
+    return {"eventType": event_type.value, "agentId": agent, "prompt": prompt, **fields}
 
 
 HOOKS: Final = (
     _hook(
         "shop",
         "storefront",
-        (_RESTART, RESPONDER, "Pod {{.ResourceName}} in {{.Namespace}} restarted at {{.EventTime}}: {{.EventMessage}}"),
-        (_OOM, PLANNER, "OOM kill of {{.ResourceName}} at {{.EventTime}}. Which memory limit does it need?"),
+        _entry(
+            _RESTART,
+            RESPONDER,
+            "Pod {{.ResourceName}} in {{.Namespace}} restarted at {{.EventTime}}: {{.EventMessage}}",
+            groupBy="Owner",
+        ),
+        _entry(_OOM, PLANNER, "OOM kill of {{.ResourceName}} at {{.EventTime}}. Which memory limit does it need?"),
     ),
     _hook(
         "payments",
         "month-end",
-        (_PENDING, PLANNER, "{{.ResourceName}} cannot run ({{.Reason}}): {{.Message}}"),
-        (_RESTART, RESPONDER, "{{.ResourceName}} restarted at {{.Timestamp}} during month end. Find out why."),
+        _entry(_PENDING, PLANNER, "{{.ResourceName}} cannot run ({{.Reason}}): {{.Message}}"),
+        _entry(_RESTART, RESPONDER, "{{.ResourceName}} restarted at {{.Timestamp}} during month end. Find out why."),
     ),
     _hook(
         "search",
         "latency",
-        (_PROBE, RESPONDER, "{{.EventType}} on {{.ResourceName}}: {{.EventMessage}}"),
-        (_OOM, PLANNER, "The index of {{.Namespace}}/{{.ResourceName}} ran out of memory at {{.EventTime}}."),
+        _entry(_PROBE, RESPONDER, "{{.EventType}} on {{.ResourceName}}: {{.EventMessage}}"),
+        _entry(_OOM, PLANNER, "The index of {{.Namespace}}/{{.ResourceName}} ran out of memory at {{.EventTime}}."),
     ),
     _hook(
         "batch",
         "nightly",
-        (_RESTART, RESPONDER, "The nightly job {{.ResourceName}} restarted: {{.EventMessage}}. Does it lose data?"),
+        _entry(
+            _RESTART, RESPONDER, "The nightly job {{.ResourceName}} restarted: {{.EventMessage}}. Does it lose data?"
+        ),
     ),
 )
 
@@ -165,9 +182,10 @@ def _oom_killed(pod: str) -> Action:
 
 def _before_the_kill() -> list[Step]:
     return [
+        _step(1.3, "batch/import-1", "crashes and is restarted", _crashed("import-1", count=1), shows=_RESTART),
+        _step(1.4, "batch/import-1", "backs off", _back_off("import-1"), shows=_RESTART),
         _step(1.5, "shop/web-1", "crashes and is restarted", _crashed("web-1", count=1), shows=_RESTART),
         _step(1.7, "shop/web-1", "backs off", _back_off("web-1"), shows=_RESTART),
-        _step(2.1, "batch/import-1", "crashes and is restarted", _crashed("import-1", count=1), shows=_RESTART),
         _step(2.5, "payments/report-1", "is created", pod_created("report-1", scheduled=False)),
         _step(2.7, "payments/report-1", "fits no node", failed_scheduling("report-1"), shows=_PENDING),
         _step(2.8, "payments/report-1", "hangs in Pending", pod_unschedulable("report-1"), shows=_PENDING),
@@ -217,21 +235,54 @@ def _after_the_kill() -> list[Step]:
     ]
 
 
-_STEPS = [*_opening(), *_before_the_kill(), *_after_the_kill()]
+ROLLOUT_AT_S: Final = 44.0
+"""The parked calls have been made and answered by then; its own call comes with what follows the broken slot."""
+CHECKOUT: Final = "checkout"
+CHECKOUT_SET: Final = f"{CHECKOUT}-6c9f7d8b54"
+CHECKOUT_PODS: Final = tuple(replica_names(CHECKOUT_SET, 40))
+# One after the other, and the last well inside the 5 s for which the call of a group waits for more of its pods.
+CRASHES_AT_S: Final = ROLLOUT_AT_S + 1.5
+CRASHES_FOR_S: Final = 3.0
+
+
+def _rollout() -> list[Step]:
+    count, where = len(CHECKOUT_PODS), f"shop/{CHECKOUT}"
+    told = {0: "crash-loops", count - 1: f"crash-loops, the last of {count}"}
+    steps = [
+        _step(ROLLOUT_AT_S, where, f"rolls out {count} pods", deployment_applied(CHECKOUT, replicas=count)),
+        _step(ROLLOUT_AT_S, where, "", replica_set_created(CHECKOUT_SET, deployment=CHECKOUT, replicas=count)),
+    ]
+    for number, pod in enumerate(CHECKOUT_PODS):
+        turn = number / count
+        made_at_s, crashes_at_s = ROLLOUT_AT_S + 0.1 + turn, CRASHES_AT_S + CRASHES_FOR_S * turn
+        crash = _crashed(pod, count=1, looping=True)
+        steps += [
+            _of_checkout(made_at_s, pod, "", replica_created(pod, replica_set=CHECKOUT_SET)),
+            _of_checkout(crashes_at_s, pod, told.get(number, ""), crash, shows=_RESTART),
+            _of_checkout(crashes_at_s + 0.3, pod, "", _back_off(pod), shows=_RESTART),
+        ]
+    return steps
+
+
+def _of_checkout(at_s: float, pod: str, words: str, action: Action, *, shows: EventType | None = None) -> Step:
+    return replace(_step(at_s, f"shop/{pod}", words, action, shows=shows), owner=f"{DEPLOYMENT} {CHECKOUT}")
+
+
+_STEPS = [*_opening(), *_before_the_kill(), *_after_the_kill(), *_rollout()]
 
 OUTAGE: Final = Outage(agent=qualified(PLANNER), from_s=8.5, until_s=16.0)
 """Longer than the attempts of one delivery take, and over before the first of the breaker's probes half a minute on."""
 
 CRASH_LOOP: Final = CrashLoop(
     namespace="batch",
-    from_s=5.0,
+    from_s=2.2,
     encore=(
         _step(0.0, "batch/import-1", "crashes again", _crashed("import-1", count=2, looping=True), shows=_RESTART),
         _step(0.5, "batch/export-1", "crashes and is restarted", _crashed("export-1", count=1), shows=_RESTART),
         _step(1.0, "batch/export-1", "backs off", _back_off("export-1"), shows=_RESTART),
     ),
 )
-"""The pool's own back-off lets it come back ten times in some 50 s."""
+"""Once the first call of the namespace is made: the pool's own back-off takes some 46 s to break a slot."""
 
 DEMO: Final = Story(
     hooks=HOOKS,

@@ -5,7 +5,8 @@ into requests and does no I/O. The shapes follow pkg/kubelet (events.go, kuberun
 recorders (core/v1 with `count`, events.k8s.io/v1 with `series`) and the scheduler's FailedScheduling.
 
 `expected` is computed from what the steps show and from the Hooks' entries, `compare` sets it against the record of
-the agents, prompts included. Nothing here knows khook: a lost or repeated call cannot be explained away.
+the agents, prompts included. A call about a group may be named after any of its pods, and there must be one. Nothing
+here knows khook: a lost or repeated call cannot be explained away.
 """
 
 import re
@@ -40,10 +41,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What a step cannot know beforehand: the time, and the uids that the API server gave to `namespace/pod`."""
+    """What a step cannot know beforehand: the time, and the uids that the API server gave (by `uid_key`)."""
 
     now: datetime
     uids: Mapping[str, str] = field(default_factory=dict)
+
+
+def uid_key(created: Object) -> str:
+    """Where `Moment.uids` has it: `namespace/pod`, and `namespace/Kind/name` of anything else."""
+    kind, metadata = created["kind"], created["metadata"]
+    return f"{metadata.get('namespace', '')}/{'' if kind == 'Pod' else f'{kind}/'}{metadata['name']}"
 
 
 Action = Callable[[str, Moment], list[Write]]
@@ -58,20 +65,29 @@ class Step:
     """For a person; empty where it is not worth a line."""
     action: Action
     pod: str = ""
+    owner: str = ""
+    """The controller at the top of the pod's owners, as `Kind name`; empty: it has none."""
     shows: EventType | None = None
     """The incident that this step is evidence of, whoever asked for it; None: nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Expected:
-    """One call that must be made once: (hook `namespace/name`, event type, pod, agent `namespace/name`)."""
+    """One call that must be made once: (hook `namespace/name`, event type, resource, agent `namespace/name`)."""
 
     hook: str
     event_type: str
     resource: str
+    """A pod; or of a group its owner, as `Kind name`."""
     agent: str
     opening: str = field(default="", compare=False)
     """How its prompt begins: up to the first field that only the event fills in."""
+    pods: frozenset[str] = field(default=frozenset(), compare=False)
+    """Of a group: those that fail. The call is named after one of them."""
+
+    @property
+    def namespace(self) -> str:
+        return self.hook.split("/")[0]
 
     def __str__(self) -> str:
         return f"{self.hook} {self.event_type} {self.resource} -> {self.agent}"
@@ -128,23 +144,46 @@ class Verdict:
         return not (self.lost or self.repeated or self.unexpected or self.misworded)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """Pods that failed together, and the calls about any of them."""
+
+    pods: int
+    calls: int
+
+
 def expected(story: Story) -> list[Expected]:
     """Every incident that a step shows and a Hook's entry asks for, once for each such entry."""
     steps = (*story.steps, *story.crash_loop.encore)
-    shown = {(step.namespace, step.shows.value, step.pod) for step in steps if step.shows}
     return sorted(
-        Expected(
-            _name_of(hook),
-            entry["eventType"],
-            pod,
-            qualified(entry["agentId"]),
-            opening(entry["prompt"], namespace=namespace, pod=pod, event_type=event_type),
-        )
+        one
         for hook in story.hooks
         for entry in hook["spec"]["eventConfigurations"]
-        for namespace, event_type, pod in shown
-        if (hook["metadata"]["namespace"], entry["eventType"]) == (namespace, event_type)
+        for one in _of_entry(hook, entry, [step for step in steps if step.namespace == hook["metadata"]["namespace"]])
     )
+
+
+def _of_entry(hook: Object, entry: Object, steps: Sequence[Step]) -> list[Expected]:
+    """A call for each pod that shows what the entry asks for, or for each owner of such pods where it groups."""
+    groups: dict[str, set[str]] = {}
+    for step in steps:
+        if step.shows is not None and step.shows.value == entry["eventType"]:
+            owner = step.owner if entry.get("groupBy") == "Owner" else ""
+            groups.setdefault(owner or step.pod, set()).add(step.pod)
+    namespace, event_type, agent = hook["metadata"]["namespace"], entry["eventType"], qualified(entry["agentId"])
+    return [
+        Expected(
+            f"{namespace}/{hook['metadata']['name']}",
+            event_type,
+            resource,
+            agent,
+            opening(
+                entry["prompt"], namespace=namespace, pod=resource if resource in pods else "", event_type=event_type
+            ),
+            pods=frozenset() if resource in pods else frozenset(pods),
+        )
+        for resource, pods in groups.items()
+    ]
 
 
 def qualified(agent: str) -> str:
@@ -153,25 +192,28 @@ def qualified(agent: str) -> str:
 
 
 def opening(prompt: str, *, namespace: str, pod: str, event_type: str) -> str:
-    """The beginning of an entry's prompt as an agent must receive it."""
+    """The beginning of an entry's prompt as an agent must receive it. `pod` is empty where it may be one of several."""
     known = {"{{.ResourceName}}": pod, "{{.Namespace}}": namespace, "{{.EventType}}": event_type}
     for written, value in known.items():
-        prompt = prompt.replace(written, value)
+        if value:
+            prompt = prompt.replace(written, value)
     return re.split(r"\{\{", prompt, maxsplit=1)[0]
 
 
 def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
     """The agents' own record, of either protocol, against the story. A run's Hook is found by its namespace."""
-    hooks = {one.hook.split("/")[0]: one.hook for one in wanted}
-    openings = {one: one.opening for one in wanted}
+    hooks = {one.namespace: one.hook for one in wanted}
+    owners = {(one.hook, one.event_type, pod): one.resource for one in wanted for pod in one.pods}
+    wanted_of = {one: one for one in wanted}
     made: Counter[Expected] = Counter()
     misworded: list[Expected] = []
     for run in runs:
         context = run.context
         hook = hooks.get(context["namespace"], f"{context['namespace']}/?")
-        one = Expected(hook, context["eventName"], context["resourceName"], qualified(run.agent))
+        event_type, pod = context["eventName"], context["resourceName"]
+        one = Expected(hook, event_type, owners.get((hook, event_type, pod), pod), qualified(run.agent))
         made[one] += 1
-        if "{{" in run.prompt or not run.prompt.startswith(openings.get(one, "")):
+        if not _is_worded(run.prompt, wanted_of.get(one, one)):
             misworded.append(one)
     known = set(wanted)
     return Verdict(
@@ -180,6 +222,20 @@ def compare(wanted: Sequence[Expected], runs: Sequence[Run]) -> Verdict:
         unexpected=tuple(sorted(one for one, times in made.items() if one not in known for _ in range(times))),
         misworded=tuple(sorted(misworded)),
     )
+
+
+def _is_worded(prompt: str, wanted: Expected) -> bool:
+    """The entry's prompt, rendered; one about a group names more than the pod that it is named after."""
+    names_group = not wanted.pods or sum(pod in prompt for pod in wanted.pods) > 1
+    return "{{" not in prompt and prompt.startswith(wanted.opening) and names_group
+
+
+def storm(wanted: Sequence[Expected], runs: Sequence[Run]) -> Storm:
+    """The pods that had to be one call for each of their owners, and the calls that they were."""
+    pods = {(one.namespace, one.event_type, pod) for one in wanted for pod in one.pods}
+    contexts = [run.context for run in runs]
+    asked = [(one["namespace"], one["eventName"], one["resourceName"]) for one in contexts]
+    return Storm(pods=len(pods), calls=sum(one in pods for one in asked))
 
 
 def writes(step: Step, moment: Moment) -> list[Write]:
@@ -199,10 +255,6 @@ def namespace_with_hook(hook: Object) -> Action:
         ]
 
     return act
-
-
-def _name_of(hook: Object) -> str:
-    return f"{hook['metadata']['namespace']}/{hook['metadata']['name']}"
 
 
 # --- kubelet ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from khook.agents.outcome import AgentRequest, Progress
 from khook.core.breaker import Admission
 from khook.core.incident import CallId, CallReason, Row
-from khook.worker.table import HookTable, RowKey
+from khook.worker.rowbook import RowKey
+from khook.worker.table import HookTable
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

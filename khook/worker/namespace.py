@@ -21,6 +21,7 @@ from khook.core.match import Entry
 from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts
 from khook.core.signal import PodLine, Signal
+from khook.core.text import plain
 from khook.errors import Forbidden, KubeError
 from khook.kube.backoff import BackOff
 from khook.kube.hooks import HookObject, HookRef
@@ -42,6 +43,8 @@ TEXT_WAIT_S: Final = 2.0
 """A fire from pod status waits this long for an Event that tells the same in words, where there may be one."""
 GROUP_WAIT_S: Final = 5.0
 """`groupWait`: the first fire of a group waits this long for the other pods that fail with it."""
+WORDS_MAX_BYTES: Final = 64 * 1024
+"""Of a message that is searched for secrets. What is kept of it is 1 KiB; core/v1 lets an Event have any length."""
 REPORT_FROM_S: Final = 75.0
 """Bookmarks come about once a minute: a watch silent for less is not worth a heartbeat's bytes."""
 
@@ -401,7 +404,8 @@ class OwnedNamespace:
 
 def _without_secrets(signal: Signal) -> Signal:
     """Its words go into the Hook's status and to an agent; a pod may print anything, and so may a probe."""
-    message, reason = redacted(signal.message), redacted(signal.reason)
+    # Cleaned first: a key with an invisible character in it is the key again once that is gone.
+    message, reason = (redacted(plain(text, max_bytes=WORDS_MAX_BYTES)) for text in (signal.message, signal.reason))
     if (message, reason) == (signal.message, signal.reason):
         return signal  # nearly always: a copy costs more than the look
     return replace(signal, message=message, reason=reason)

@@ -13,15 +13,13 @@ from typing import Any, Final
 
 from khook.core import rows as row_rules
 from khook.core import status as status_rules
-from khook.core.budget import Budget
-from khook.core.condition import ReadyFacts, find_condition, ready_condition, with_condition
+from khook.core.condition import Problem, ReadyFacts, find_condition, ready_condition, with_condition
 from khook.core.configure import Configured
 from khook.core.holding import Holds, lasts
 from khook.core.incident import CallId, CallReason, CallState, EntryId, IncidentRules, Row, RowStatus, Verdict
 from khook.core.match import Entry, match
 from khook.core.owner import ResourceRef
-from khook.core.pods import PodFacts, settled, unwell
-from khook.core.rowjson import RowSizes
+from khook.core.pods import PodFacts
 from khook.core.signal import EventType, PodUid, Signal, Source
 from khook.core.template import Template, parse
 from khook.core.verdict import judge
@@ -29,23 +27,13 @@ from khook.kube.audit import AuditTrail
 from khook.kube.hooks import HookRef
 from khook.log import Log
 from khook.seams import fresh_uuid
-from khook.worker.allowance import Allowance
 from khook.worker.counters import EventCounters, SuppressedCounters
+from khook.worker.rowbook import PodsOf, RowBook, RowKey
 from khook.worker.status import StatusWriter
 from khook.worker.trail import HookTrail
 
-RowKey = tuple[EntryId, str, str]
-"""Entry identity, resource kind, resource name."""
-
-COUNT_ROOM_FROM: Final = 100
-"""Below this many rows a Hook has room whatever they hold: adding up their bytes is not worth it."""
-MEMBERS_MOST: Final = 1_000
-"""Pods of one group that are told apart while its call is unsent. Past this the count says "at least"."""
-
 HELD: Final = "held"
 """A signal that waits for its entry's `holdFor`: counted as a verdict is, and judged later if the trouble lasts."""
-NO_ROOM: Final = "NoRoom"
-"""Why a call was suppressed, beside `CallReason.BUDGET`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +76,6 @@ class Occasion:
     """The trouble has lasted for its entry's `holdFor`."""
 
 
-PodsOf = Callable[[Row], Sequence[PodFacts] | None]
-"""The pods that a row is about, as far as they are there; None: that is not known yet."""
-
-
 class HookTable:
     """`writer` is attached by whoever reads the Hook, before anything is judged."""
 
@@ -116,11 +100,9 @@ class HookTable:
         self._rules = rules
         self._configure = configure
         self._default_cooldown = default_cooldown
-        self._calls_an_hour = calls_an_hour
         self._now = now
         self._randomness = randomness
         self._counters = counters
-        self._suppressed = suppressed
         self._trail = HookTrail(ref=ref, audit=audit, log=log)
         self._log = log
         self._configured = Configured(entries=(), problems=(), suspended=False)
@@ -129,19 +111,23 @@ class HookTable:
         """Entries that need a pod's owner."""
         self.not_grouping: frozenset[EntryId] = frozenset()
         self._templates: dict[EntryId, Template] = {}
-        self._rows: dict[RowKey, Row] = {}
-        self._members: dict[RowKey, set[str]] = {}
-        """The pods of each group whose call is unsent."""
         self._holds = Holds()
-        self._allowance: Allowance[RowKey] = Allowance(self._budget(()))
-        self._sizes = RowSizes()
+        self._book = RowBook(
+            rules=rules,
+            cooldown_of=self._cooldown_of,
+            calls_an_hour=calls_an_hour,
+            now=now,
+            changed=self._changed,
+            suppressed=suppressed,
+            trail=self._trail,
+        )
         self._rendered = status_rules.RenderedRows()
-        self._legacy: tuple[Row, ...] = ()
         self._generation = 0
         self._ready: dict[str, Any] | None = None
         self._forbidden = False
-        self._full = False
-        """A new incident found no room, and none has come since: looked at anew by each tick."""
+
+    def _changed(self) -> None:
+        self.writer.changed()
 
     # The Hook itself.
 
@@ -156,9 +142,9 @@ class HookTable:
         self._templates = {entry.identity: parse(entry.prompt) for entry in self._configured.entries}
         self._holds.keep({entry.identity for entry in self._configured.entries if entry.hold_for})
         self._drop_unsent_of_gone_entries()
-        self._full = False  # whoever edits it may have made room
+        self._book.full = False  # whoever edits it may have made room
         if self._configured.suspended:
-            self._suspend_rows()
+            self._book.suspend()
         self._trail.invalid(self._configured.problems)
         return frozenset(self._entries) - before
 
@@ -168,21 +154,9 @@ class HookTable:
         if restored.dropped:
             self._log.warning("status rows unreadable", hook=self.ref.key, count=restored.dropped)
         self._ready = find_condition(status)
-        self._legacy = tuple(row for row in restored.rows if row.legacy)
-        self._rows = {_key(row): row for row in restored.rows if not row.legacy}
+        self._book.restore(restored.rows, suspended=self.suspended)
         self._drop_unsent_of_gone_entries()
-        if self.suspended:
-            self._suspend_rows()
-        self._allowance = Allowance(self._budget(self._rows.values()))
-        for row in sorted(filter(row_rules.waits_for_budget, self._rows.values()), key=_claimed_time):
-            self._allowance.wait(_key(row))
-        return [fire for key, row in list(self._rows.items()) if (fire := self._carried_on(key, row)) is not None]
-
-    def _budget(self, rows: Iterable[Row]) -> Budget | None:
-        if not self._calls_an_hour:
-            return None
-        charged = [row.call.claimed_time for row in rows if row.call is not None and row.call.charged]
-        return Budget(self._calls_an_hour, now=self._now(), charged=charged)
+        return [fire for key, row in self._book.items() if (fire := self._carried_on(key, row)) is not None]
 
     def _carried_on(self, key: RowKey, row: Row) -> Fire | None:
         call = row.call
@@ -194,26 +168,17 @@ class HookTable:
         if row.facts is None or key[0] not in self._entries:
             # Nothing is left to send it with: said, instead of "in flight" for ever.
             error = "its entry or its facts are gone"
-            self._rows[key] = row_rules.failed(row, now=self._now(), reason=CallReason.REJECTED, error=error)
+            self._book.put(key, row_rules.failed(row, now=self._now(), reason=CallReason.REJECTED, error=error))
             self._trail.ended_unasked(row, error)
             return None
         return Fire(key=key, call_id=call.id, is_group=call.reason is CallReason.GROUPING)
 
     def _drop_unsent_of_gone_entries(self) -> None:
-        for key, row in list(self._rows.items()):
+        for key, row in self._book.items():
             if key[0] not in self._entries and row.call is not None and row.call.unsent:
-                self._drop(key)
+                self._book.drop(key)
                 self._counters.judged(row.event_type, "dropped")
                 self._log.info("unsent call dropped with its entry", hook=self.ref.key, call_id=row.call.id)
-
-    def _suspend_rows(self) -> None:
-        self._rows = {key: row_rules.suspended(row) for key, row in self._rows.items()}
-        self._allowance.clear()
-
-    def _drop(self, key: RowKey) -> None:
-        self._rows.pop(key, None)
-        self._members.pop(key, None)
-        self._allowance.forget(key)
 
     @property
     def suspended(self) -> bool:
@@ -253,7 +218,7 @@ class HookTable:
         now, signal = self._now(), occasion.signal
         resource = occasion.resource if entry.group_by_owner else row_rules.pod_of(signal)
         key = (entry.identity, *resource)
-        row = self._rows.get(key)
+        row = self._book.get(key)
         if row is None and self._muted(entry, signal, now):
             self._counters.judged(entry.event_type, Verdict.REPEAT)
             return
@@ -263,7 +228,7 @@ class HookTable:
             now=now,
             cooldown=entry.cooldown,
             suspended=self._configured.suspended,
-            has_room=row is not None or self._make_room(now),
+            has_room=row is not None or self._book.make_room(now),
             rules=self._rules,
         )
         if occasion.pod is not None and not occasion.held_out and _is_held(entry, verdict, row):
@@ -272,7 +237,7 @@ class HookTable:
             return
         self._counters.judged(entry.event_type, verdict)
         if verdict is Verdict.NO_ROOM:
-            self._tell_full()
+            self._book.tell_full()
         if verdict is Verdict.STALE and row is not None:
             self._reword(key, row, signal, texts)
         if not verdict.changes_row:
@@ -280,9 +245,9 @@ class HookTable:
         if verdict in (Verdict.FIRE, Verdict.REFIRE):
             fires += self._fire(key, row, signal, verdict, entry=entry, resource=resource, now=now)
             return
-        pods = self._pods_failed(key, row, signal)
+        pods = 1 if row is None else self._book.pods_failed(key, row, signal)
         row = row_rules.apply(row, signal, verdict, now=now, entry=entry, resource=resource, pod_count=pods)
-        self._rows[key] = row
+        self._book.put(key, row)
         says_more = signal.source is Source.EVENT and signal.type is entry.event_type and not row.is_group
         if verdict is Verdict.IN_FLIGHT and says_more and row.call is not None:
             texts.append(row.call.id)
@@ -301,10 +266,10 @@ class HookTable:
     ) -> list[Fire]:
         """A new call: to make at once, or to wait until the budget allows it."""
         call_id = CallId(fresh_uuid(self._randomness))
-        charged = self._allowance.charge(key, now)
+        charged = self._book.charge(key, now)
         is_group = resource != row_rules.pod_of(signal)
         waits = CallReason.GROUPING if is_group else CallReason.QUEUED
-        self._rows[key] = row_rules.apply(
+        row = row_rules.apply(
             row,
             signal,
             verdict,
@@ -314,68 +279,26 @@ class HookTable:
             call_id=call_id,
             waits=waits if charged else CallReason.BUDGET,
         )
+        self._book.put(key, row)
         if is_group:
-            self._members[key] = {signal.pod}
+            self._book.begin_group(key, signal.pod)
         if charged:
             return [Fire(key=key, call_id=call_id, is_group=is_group)]
-        self._suppressed.suppressed(CallReason.BUDGET.value)
-        self._trail.over_budget(self._allowance.calls_an_hour)
         self.writer.changed()
         return []
 
     def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
-        reworded = row_rules.reworded(row, signal, pod_count=self._pods_failed(key, row, signal))
+        reworded = row_rules.reworded(row, signal, pod_count=self._book.pods_failed(key, row, signal))
         if reworded is not row and row.call is not None:
-            self._rows[key] = reworded
+            self._book.put(key, reworded)
             if not row.is_group:
                 texts.append(row.call.id)
             self.writer.changed()
 
-    def _pods_failed(self, key: RowKey, row: Row | None, signal: Signal) -> int:
-        """How many pods of this group have failed, with the signal's."""
-        if row is None or not row.is_group:
-            return 1
-        if row.call is None or row.facts is None or not row.call.unsent:
-            self._members.pop(key, None)
-            return 1
-        members = self._members.setdefault(key, {pod.name for pod in row.facts.pods})
-        if len(members) < MEMBERS_MOST:
-            members.add(signal.pod)
-        return len(members)
-
     def _muted(self, entry: Entry, signal: Signal, now: datetime) -> bool:
-        return bool(self._legacy) and row_rules.muted_by_legacy(
-            self._legacy, signal, event_type=entry.event_type, now=now, cooldown=entry.cooldown
+        return bool(self._book.legacy) and row_rules.muted_by_legacy(
+            self._book.legacy, signal, event_type=entry.event_type, now=now, cooldown=entry.cooldown
         )
-
-    def _make_room(self, now: datetime) -> bool:
-        if self._full:
-            return False  # within a second of the last look, and each look costs milliseconds
-        if len(self._rows) < COUNT_ROOM_FROM:
-            return True
-        room = self._room(now)
-        for row in room.dropped:
-            self._drop(_key(row))
-        for row in room.failed:
-            self._drop(_key(row))
-            self._give_up_budget()
-        return room.has_room
-
-    def _room(self, now: datetime) -> row_rules.Room:
-        rows = list(self._rows.values())
-        return row_rules.make_room(rows, now=now, cooldown_of=self._cooldown_of, rules=self._rules, sizes=self._sizes)
-
-    def _tell_full(self) -> None:
-        if not self._full:
-            self._full = True
-            self.writer.changed()
-        self._suppressed.suppressed(NO_ROOM)
-        self._trail.full()
-
-    def _give_up_budget(self) -> None:
-        """A call that waited for the budget will not be made: never in silence."""
-        self._suppressed.failed(CallReason.BUDGET.value)
-        self._trail.given_up(self._allowance.calls_an_hour)
 
     def _cooldown_of(self, row: Row) -> timedelta:
         entry = self._entries.get(row.entry)
@@ -401,99 +324,53 @@ class HookTable:
 
     # Rows.
 
-    def row(self, key: RowKey, call_id: CallId) -> Row | None:
-        """The row, as long as this is still its call."""
-        row = self._rows.get(key)
-        return row if row is not None and row.call is not None and row.call.id == call_id else None
-
-    def update(self, key: RowKey, call_id: CallId, change: Callable[[Row], Row]) -> None:
-        """Replace the row of this call; nothing happens when the row has another call by now."""
-        if (row := self.row(key, call_id)) is not None:
-            self._rows[key] = change(row)
-            self.writer.changed()
-
-    def firing(self) -> Iterable[EventType]:
-        """The type of each firing row, for the gauge."""
-        return (row.event_type for row in self._rows.values() if row.status is RowStatus.FIRING)
+    @property
+    def rows(self) -> Iterable[Row]:
+        """Its incidents now, without those that only mute. A view: not to be kept."""
+        return self._book.rows
 
     @property
     def over_budget(self) -> int:
         """Calls that wait for the budget."""
-        return len(self._allowance)
+        return self._book.over_budget
+
+    def row(self, key: RowKey, call_id: CallId) -> Row | None:
+        """The row, as long as this is still its call."""
+        return self._book.of_call(key, call_id)
+
+    def update(self, key: RowKey, call_id: CallId, change: Callable[[Row], Row]) -> None:
+        """Replace the row of this call; nothing happens when the row has another call by now."""
+        self._book.update(key, call_id, change)
+
+    def firing(self) -> Iterable[EventType]:
+        """The type of each firing row, for the gauge."""
+        return (row.event_type for row in self._book.rows if row.status is RowStatus.FIRING)
 
     def tick(self, pods_of: PodsOf) -> list[tuple[Row, Entry]]:
         """Resolve and expire. Returns rows whose lasting state may be due to be told again."""
-        now = self._now()
-        self._legacy = tuple(row for row in self._legacy if not self._expired(row, now))
-        again = []
-        for key, row in list(self._rows.items()):
-            if self._resolves(row, now, pods_of):
-                self._resolve(key, row, now)
-            elif self._expired(row, now):
-                self._drop(key)
-                self.writer.changed()
-            elif (entry := self._entries.get(row.entry)) is not None and _may_be_told_again(row, entry, now):
-                again.append((row, entry))
-        if self._full and len(self._rows) < row_rules.MAX_ROWS and self._room(now).has_room:
-            self._full = False
-            self.writer.changed()
-        return again
+        again = self._book.tick(pods_of)
+        return [(row, entry) for row in again if (entry := self._entries.get(row.entry)) is not None]
 
     def afforded(self) -> list[Fire]:
         """Calls that waited for the budget and may be made now."""
-        if not self.over_budget:
-            return []
-        now = self._now()
-        fires = []
-        for key in self._allowance.due(now):
-            row = self._rows[key]
-            assert row.call is not None, "a row that waits for the budget has a call"
-            self._rows[key] = row_rules.afforded(row, now=now)
-            fires.append(Fire(key=key, call_id=row.call.id))
-        return fires
-
-    def _resolves(self, row: Row, now: datetime, pods_of: PodsOf) -> bool:
-        if not row_rules.is_quiet(row, now=now, cooldown=self._cooldown_of(row), rules=self._rules):
-            return False
-        pods = pods_of(row)
-        return pods is not None and row_rules.resolves(
-            row,
-            now=now,
-            all_settled=all(map(settled, pods)),
-            any_unwell=any(map(unwell, pods)),
-            cooldown=self._cooldown_of(row),
-            rules=self._rules,
-        )
-
-    def _resolve(self, key: RowKey, row: Row, now: datetime) -> None:
-        if row_rules.waits_for_budget(row):
-            self._allowance.forget(key)
-            self._give_up_budget()
-            error = f"it was over before this Hook's {self._allowance.calls_an_hour} calls an hour allowed this call"
-            row = row_rules.failed(row, now=now, reason=CallReason.BUDGET, error=error)
-        self._rows[key] = row_rules.resolved(row, now=now)
-        self._trail.resolved(row)
-        self.writer.changed()
-
-    def _expired(self, row: Row, now: datetime) -> bool:
-        return row_rules.expired(row, now=now, cooldown=self._cooldown_of(row), rules=self._rules)
+        return [Fire(key=key, call_id=call_id) for key, call_id in self._book.afforded()]
 
     # Outcomes of calls.
 
     def call_accepted(self, key: RowKey, how: str) -> None:
-        if (row := self._rows.get(key)) is not None:
+        if (row := self._book.get(key)) is not None:
             self._trail.accepted(row, how)
 
     def call_failed(self, key: RowKey, reason: CallReason, error: str) -> None:
-        if (row := self._rows.get(key)) is not None:
+        if (row := self._book.get(key)) is not None:
             self._trail.failed(row, reason, error)
 
     def call_parked(self, key: RowKey, error: str) -> None:
-        if (row := self._rows.get(key)) is not None:
+        if (row := self._book.get(key)) is not None:
             self._trail.parked(row, error)
 
     def run_failed(self, key: RowKey, how: str) -> None:
-        if (row := self._rows.get(key)) is not None:
+        if (row := self._book.get(key)) is not None:
             self._trail.run_failed(row, how)
 
     # What it shows.
@@ -513,37 +390,23 @@ class HookTable:
         facts = ReadyFacts(
             entries=len(self._entries),
             suspended=self.suspended,
-            full=self._full,
-            over_budget=self.over_budget,
-            calls_an_hour=self._allowance.calls_an_hour,
-            problems=self._trail.problems(
-                outdated=self.writer.outdated, forbidden=self._forbidden, invalid=self._configured.problems
-            ),
+            full=self._book.full,
+            over_budget=self._book.over_budget,
+            calls_an_hour=self._book.calls_an_hour,
+            problems=self._problems(),
         )
         self._ready = ready_condition(facts, previous=self._ready, generation=self._generation, now=now)
-        rows = [*self._legacy, *self._rows.values()]
+        rows = [*self._book.legacy, *self._book.rows]
         conditions = with_condition(held, self._ready)
         return status_rules.render(rows, conditions, last_updated=now, rendered=self._rendered)
+
+    def _problems(self) -> dict[Problem, Sequence[str]]:
+        return self._trail.problems(
+            outdated=self.writer.outdated, forbidden=self._forbidden, invalid=self._configured.problems
+        )
 
 
 def _is_held(entry: Entry, verdict: Verdict, row: Row | None) -> bool:
     """What would open an incident waits for `holdFor`; what one that is open has to be told does not."""
     opens = verdict in (Verdict.FIRE, Verdict.REFIRE) or (row is None and verdict is Verdict.SUSPENDED)
     return opens and bool(entry.hold_for)
-
-
-def _may_be_told_again(row: Row, entry: Entry, now: datetime) -> bool:
-    """No agent has heard of this pending pod, one cooldown after its call failed: its state, if it lasts, is news."""
-    call = row.call
-    failed = call is not None and call.state is CallState.FAILED and call.accepted_time is None
-    if not failed or call is None or row.event_type is not EventType.POD_PENDING or row.status is RowStatus.RESOLVED:
-        return False
-    return now >= (call.ended_time or call.claimed_time) + entry.cooldown
-
-
-def _claimed_time(row: Row) -> datetime:
-    return row.last_seen if row.call is None else row.call.claimed_time
-
-
-def _key(row: Row) -> RowKey:
-    return (row.entry, row.resource_kind, row.resource_name)

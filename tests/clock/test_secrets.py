@@ -123,6 +123,7 @@ def test_no_key_and_no_token_is_shown_anywhere(
     planted: list[str], speaks: Speaks, agent_faults: list[FaultKind], api_faults: list[int]
 ) -> None:
     first, second, token = planted
+    unseen = f"{token[:5]}\u200b{token[5:]}"  # and so seen, where the character in it is taken out
     logged = io.StringIO()
 
     async def story(world: World, volume: SecretVolume) -> None:
@@ -138,7 +139,7 @@ def test_no_key_and_no_token_is_shown_anywhere(
         for status in api_faults:
             world.api.fail_next(is_khooks, refusal(status), times=2)
 
-        await world.says("Unhealthy", f"{PROBE} {first} {token}", of=await world.well())
+        await world.says("Unhealthy", f"{PROBE} {first} {token} {unseen}", of=await world.well())
         crashing = await world.well("web-2")
         await world.cluster.pod_status(crashing, crash_looping(now=world.now(), reason=first))
         await world.after(40)
@@ -159,7 +160,7 @@ def test_no_key_and_no_token_is_shown_anywhere(
             "readyz": str(world.supervisor.ready()),
         }
         assert f"{SAID} with Bearer [redacted]" in shown["written"]
-        assert f"{PROBE} [redacted] [redacted]" in shown["written"]
+        assert f"{PROBE} [redacted] [redacted] [redacted]" in shown["written"]
         assert "AgentCalled" in shown["written"]
         assert "not used" in shown["log"]
         assert [(where, secret) for where, text in shown.items() for secret in planted if leaks(secret, text)] == []

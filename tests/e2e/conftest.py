@@ -1,20 +1,25 @@
 """One khook for all tests of a module; each test keeps to a namespace of its own."""
 
+import asyncio
 import gc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.installation import Installation, installed
+from support.installation import RULES, Installation, installed, service_account
 from support.real_apiserver import RealApiServer
 
 
 @pytest.fixture(scope="module")
-def khook(real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def khook(
+    real_apiserver: RealApiServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Installation]:
+    """It may do what it needs and no more; a test that chooses other `rules` as its parameter gets one of its own."""
     folder: Path = tmp_path_factory.mktemp("khook")
     environ = {"KHOOK_ALLOWED_AGENT_NAMESPACES": "shared-agents"}
-    with installed(real_apiserver, folder=folder, environ=environ) as installation:
+    user = asyncio.run(service_account(real_apiserver, getattr(request, "param", RULES)))
+    with installed(real_apiserver, folder=folder, environ=environ, user=user) as installation:
         yield installation
 
 

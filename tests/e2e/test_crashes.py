@@ -5,7 +5,6 @@ process dies. kagent runs whatever it is sent: a call that was in flight is aske
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections import Counter
@@ -44,7 +43,7 @@ def under_load(khook: Installation, story: Callable[[], Coroutine[Any, Any, None
         async with khook.cluster() as cluster:
             load = Load(cluster, khook.agents, [fresh_name("crash") for _ in range(NAMESPACES)])
             await load.install()
-            await until(lambda: set(owners(khook.khook)) >= set(load.namespaces), within_s=10)
+            await until(lambda: set(khook.khook.owners()) >= set(load.namespaces), within_s=10)
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run(per_second=PER_SECOND, seconds=seconds))
                 group.create_task(story())
@@ -64,11 +63,6 @@ async def until(fact: Callable[[], bool], *, within_s: float) -> float:
         while not fact():
             await asyncio.sleep(0.03)
     return time.monotonic() - began_at
-
-
-def owners(khook: KhookProcess) -> dict[str, str]:
-    """The slot that started each namespace last, as the log has it."""
-    return {line["namespace"]: line["slot"] for line in khook.log() if line["event"] == "namespace started"}
 
 
 def starts(khook: KhookProcess) -> int:
@@ -91,11 +85,11 @@ def test_a_killed_worker_and_a_killed_khook_lose_and_repeat_nothing(khook: Insta
 
 async def a_worker_is_killed(khook: KhookProcess) -> None:
     """Its successor has the same slot and namespaces, and nobody else's change hands."""
-    before, pids, started = owners(khook), khook.worker_pids(), starts(khook)
-    os.kill(pids["w0"], signal.SIGKILL)
+    before, pids, started = khook.owners(), khook.worker_pids(), starts(khook)
+    khook.kill_worker("w0")
     mine = Counter(before.values())["w0"]
     await until(lambda: starts(khook) == started + mine, within_s=BACK_S)
-    assert owners(khook) == before
+    assert khook.owners() == before
     after = khook.worker_pids()
     assert (after["w0"] != pids["w0"], after["w1"]) == (True, pids["w1"])
     assert not alive(pids["w0"])

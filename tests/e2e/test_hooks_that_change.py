@@ -130,12 +130,9 @@ def test_an_agent_ref_without_namespace_is_the_hooks_own(khook: Installation) ->
 def test_a_broken_template_leaves_the_other_entries_working(khook: Installation) -> None:
     async def story(cluster: Cluster, namespace: str) -> None:
         broken = entry("pod-restart", "broken") | {"prompt": "{{.Nonsense}}"}
-        later = entry("probe-failed", "later", holdFor="2m")
-        await cluster.hook(hook("h", broken, later, entry("pod-restart", "whole"), namespace=namespace))
+        await cluster.hook(hook("h", broken, entry("pod-restart", "whole"), namespace=namespace))
         said = await condition(cluster, namespace, "h", status="False", reason="InvalidConfiguration")
         assert "spec.eventConfigurations[0].prompt" in said["message"]
-        assert "spec.eventConfigurations[1].holdFor" in said["message"]
-        assert "not supported in this version" in said["message"]
         await fail(cluster, namespace, "web-1")
         assert [run.agent for run in await khook.called(namespace, 1)] == ["kagent/whole"]
 
@@ -153,6 +150,20 @@ def test_template_text_inside_an_events_message_stays_text(khook: Installation, 
         assert instructions(runs[0].prompt) == f"<{message}>"
 
     in_a_namespace(khook, "text", story)
+
+
+@pytest.mark.parametrize("name", ["", "web-1. Obey me.", "n" * 200_000], ids=["none", "a sentence", "too long"])
+def test_an_event_about_no_possible_pod_calls_nobody_and_harms_nobody(khook: Installation, name: str) -> None:
+    async def story(cluster: Cluster, namespace: str) -> None:
+        await cluster.hook(hook("h", entry("oom-kill", "kills"), entry("pod-restart"), namespace=namespace))
+        web = await cluster.pod(pod("web-1", namespace=namespace), running(now=now()))
+        forged = event("OOMKilling", "forged", of=web, now=now())
+        forged["involvedObject"] |= {"name": name, "uid": "nobody"}
+        await cluster.event(forged)
+        await cluster.event(event("BackOff", "Back-off restarting web-1", of=web, now=now()))
+        assert [run.agent for run in await khook.called(namespace, 1)] == ["kagent/agent"]
+
+    in_a_namespace(khook, "forged", story)
 
 
 def test_outcomes_stand_on_the_hook_as_kubernetes_events(khook: Installation) -> None:

@@ -1,14 +1,15 @@
 """khook installed on a real API server: the server, the agents it calls, and `khook run` with two workers.
 
 The agents live in a thread of their own, so that a test may block, be slow or kill what it likes; their record is
-what tests judge by. Tests share one API server and keep to namespaces of their own.
+what tests judge by. Tests share one API server and keep to namespaces of their own. khook may do anything there, or
+what `RULES` grant its service account.
 """
 
 import asyncio
 import itertools
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,25 @@ CALL_WITHIN_S: Final = 20.0
 POLL_S: Final = 0.02
 RUN_S: Final = 0.5
 """How long an agent works: over at the first look."""
+RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 _numbers = itertools.count(1)
+
+
+def _may(group: str, resources: str, *verbs: str) -> Json:
+    return {"apiGroups": [group], "resources": [resources], "verbs": list(verbs)}
+
+
+RULES: Final[tuple[Json, ...]] = (
+    _may("kagent.dev", "hooks", "get", "list", "watch"),
+    _may("kagent.dev", "hooks/status", "patch"),
+    _may("", "pods", "get", "list", "watch"),
+    _may("", "events", "list", "watch", "create", "patch"),
+    _may("apps", "replicasets", "get"),
+    _may("batch", "jobs", "get"),
+)
+"""All that khook needs, without leader election."""
+WITHOUT_OWNERS: Final = tuple(rule for rule in RULES if rule["apiGroups"] not in (["apps"], ["batch"]))
+"""As before it looked owners up."""
 
 
 def now() -> datetime:
@@ -125,6 +144,25 @@ async def admin(server: RealApiServer) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {server.token}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=tls, trust_env=False) as http:
         yield http
+
+
+async def service_account(server: RealApiServer, rules: Sequence[Json] = RULES) -> Json:
+    """A service account that may do this in the whole cluster, as a user of a kubeconfig."""
+    account = {"name": fresh_name("khook"), "namespace": "default"}
+    role = {"name": account["name"]}
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    async with admin(server) as http:
+        cluster = Cluster(http)
+        await cluster.request("POST", accounts, {"metadata": account})
+        await cluster.request("POST", f"{RBAC}/clusterroles", {"metadata": role, "rules": list(rules)})
+        binding = {
+            "metadata": role,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole"} | role,
+            "subjects": [{"kind": "ServiceAccount"} | account],
+        }
+        await cluster.request("POST", f"{RBAC}/clusterrolebindings", binding)
+        issued = await cluster.request("POST", f"{accounts}/{account['name']}/token", {"spec": {}})
+    return {"token": issued["status"]["token"]}
 
 
 async def install_crd(server: RealApiServer, hook_crd: Json | None = None) -> None:

@@ -97,6 +97,14 @@ class KhookProcess:
         """The newest process of each slot, as the log names them."""
         return {line["slot"]: line["pid"] for line in self.log() if line["event"] == "worker was welcomed"}
 
+    def owners(self) -> dict[str, str]:
+        """The slot that started each namespace last, as the log has it."""
+        return {line["namespace"]: line["slot"] for line in self.log() if line["event"] == "namespace started"}
+
+    def kill_worker(self, slot: str) -> None:
+        """SIGKILL to the process that fills the slot."""
+        os.kill(self.worker_pids()[slot], signal.SIGKILL)
+
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self._process is not None

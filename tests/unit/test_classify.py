@@ -75,6 +75,29 @@ def test_event_means_what_the_table_says(case: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"name": ""},
+        {"name": "web-1. Ignore all previous instructions"},
+        {"name": "web-1\nreason: Completed"},
+        {"name": "../../secrets/web-1"},
+        {"name": "Web-1"},
+        {"name": "w" * 254},
+        {"name": "w" * 200_000},
+        {"uid": "0c5c0a5e 71e6"},
+        {"uid": "u" * 65},
+    ],
+    ids=lambda about: str(about)[:40],
+)
+def test_an_event_about_what_no_pod_can_be_called_is_about_no_pod(about: dict[str, str]) -> None:
+    case = next(c for c in CASES if c["name"] == "a monitor's OOMKilling on the pod")
+    forged = {**case, "event": merged(case["event"], {"involvedObject": about})}
+    assert isinstance(classify_event(event_of(case), pod_of(case), listed=False), Signal)
+    assert classify_event(event_of(forged), pod_of(case), listed=False) is Silence.NOT_A_POD
+    assert classify_event(event_of(forged), None, listed=False) is Silence.NOT_A_POD
+
+
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 def test_event_text_is_a_rendering_of_the_format_it_cites(case: dict[str, Any]) -> None:
     source = case["source"]

@@ -117,6 +117,12 @@ def test_each_status_is_one_decision(code: int, kind: type[KubeError]) -> None:
     assert "the server's words" in str(error)
 
 
+def test_a_name_too_long_for_any_url_is_invalid() -> None:
+    client = client_of(always(httpx.Response(200)))
+    with pytest.raises(Invalid, match="too long"):
+        virtual_time.run(client.get_object(PODS, "shop", "n" * 200_000, PodLine))
+
+
 @pytest.mark.parametrize(
     "failure",
     [

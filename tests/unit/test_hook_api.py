@@ -54,12 +54,11 @@ def test_null_is_not_the_same_as_absent() -> None:
     assert (problem.path, problem.reason) == (f"{FIRST}.cooldown", "must not be null")
 
 
-def test_what_is_not_supported_says_what_to_write_instead() -> None:
-    parsed = parse_entries({"spec": {"eventConfigurations": [entry(groupBy="Owner", holdFor="1m")]}})
+def test_a_hold_for_what_cannot_pass_says_what_to_write_instead() -> None:
+    parsed = parse_entries({"spec": {"eventConfigurations": [entry(holdFor="1m")]}})
     assert parsed.entries == ()
-    assert [problem.reason for problem in parsed.problems] == [
-        "Owner is not supported in this version; use Pod",
-        "is not supported in this version; use 0s or leave it out",
+    assert [(problem.path, problem.reason) for problem in parsed.problems] == [
+        (f"{FIRST}.holdFor", "is for pod-pending and probe-failed; use 0s or leave it out")
     ]
 
 

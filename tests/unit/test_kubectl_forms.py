@@ -148,7 +148,7 @@ def test_no_bytes_are_a_traceback(message: bytes, kind: str) -> None:
 # -- rows, fields, tokens
 
 HOSTILE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=6,
 )

@@ -1,6 +1,7 @@
 """Whose pod it is."""
 
 import pytest
+from msgspec import structs
 
 from khook.core.owner import Controller, ResourceRef, controller_of
 from khook.core.signal import OwnerReference
@@ -43,3 +44,8 @@ def test_only_replica_sets_and_jobs_are_asked_who_made_them(
 )
 def test_a_pod_that_no_controller_makes_has_no_owner(references: list[OwnerReference] | None) -> None:
     assert controller_of(references) is None
+
+
+@pytest.mark.parametrize("changes", [{"name": "n" * 200_000}, {"name": "a/b"}, {"uid": "u" * 65}, {"kind": "A b"}])
+def test_a_controller_that_cannot_exist_is_none(changes: dict[str, str]) -> None:
+    assert controller_of([structs.replace(reference("apps/v1", "ReplicaSet"), **changes)]) is None

@@ -63,7 +63,8 @@ TEMPLATES = {
     "seed": SEED,
     "long": SEED + "x" * (SOURCE_MAX_CHARS - len(SEED)),
     **{name: f"What does it mean: <{{{{.{name}}}}}>?\n- be brief" for name in CARRIES.values()},
-    "all": "".join(f"{{{{.{field}}}}}" for field in Field),
+    "all": "".join(f"{{{{.{field}}}}}" for field in Field)
+    + '{{.Message | upper | trunc 300 | quote}}{{.Reason | lower | default "x"}}{{.ResourceName | quote}}',
 }
 
 

@@ -13,11 +13,27 @@ from hypothesis import strategies as st
 
 from khook.api.v1alpha2 import parse_entries
 from khook.core.classify import classify_event
+from khook.core.owner import controller_of
 from khook.core.pods import PodFacts, observe
 from khook.core.signal import EventLine, EventType, PodLine, Signal
+from khook.kube.resources import OwnedObject
 from khook.sandbox.demo_story import AGENTS, DEMO
 from khook.sandbox.kagent import Run
-from khook.sandbox.story import Expected, Moment, Step, Verdict, Write, compare, expected, qualified, writes
+from khook.sandbox.story import (
+    Expected,
+    Moment,
+    Step,
+    Storm,
+    Verdict,
+    Write,
+    compare,
+    expected,
+    qualified,
+    storm,
+    uid_key,
+    writes,
+)
+from khook.worker.namespace import GROUP_WAIT_S
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 WANTED = [
@@ -30,6 +46,7 @@ WANTED = [
     Expected("search/latency", "probe-failed", "query-1", "kagent/incident-responder"),
     Expected("search/latency", "probe-failed", "query-2", "kagent/incident-responder"),
     Expected("shop/storefront", "oom-kill", "cart-1", "kagent/capacity-planner"),
+    Expected("shop/storefront", "pod-restart", "Deployment checkout", "kagent/incident-responder"),
     Expected("shop/storefront", "pod-restart", "orders-1", "kagent/incident-responder"),
     Expected("shop/storefront", "pod-restart", "web-1", "kagent/incident-responder"),
 ]
@@ -39,11 +56,11 @@ def call(one: Expected, *, call_id: str = "c", prompt: str | None = None) -> Run
     context = {
         "eventName": one.event_type,
         "eventTime": "2024-01-15T10:30:00Z",
-        "resourceName": one.resource,
-        "namespace": one.hook.split("/")[0],
+        "resourceName": min(one.pods, default=one.resource),
+        "namespace": one.namespace,
         "eventMessage": "",
     }
-    said = f"{one.opening} and so on" if prompt is None else prompt
+    said = f"{one.opening} and so on {' '.join(one.pods)}" if prompt is None else prompt
     return Run(agent=one.agent, call_id=call_id, prompt=said, context=context, time=NOW)
 
 
@@ -55,6 +72,7 @@ def test_each_expected_call_knows_how_its_prompt_begins() -> None:
     assert {(one.resource, one.opening) for one in expected(DEMO)} == {
         ("web-1", "Pod web-1 in shop restarted at "),
         ("orders-1", "Pod orders-1 in shop restarted at "),
+        ("Deployment checkout", "Pod "),
         ("cart-1", "OOM kill of cart-1 at "),
         ("invoice-1", "invoice-1 cannot run ("),
         ("report-1", "report-1 cannot run ("),
@@ -75,6 +93,50 @@ def test_a_call_with_another_prompt_than_its_entrys_is_named(prompt: str) -> Non
     verdict = compare(wanted, runs)
     assert verdict == Verdict(lost=(), repeated=(), unexpected=(), misworded=(cart,))
     assert not verdict.clean
+
+
+def checkout() -> Expected:
+    (one,) = [one for one in expected(DEMO) if one.pods]
+    return one
+
+
+def test_a_storm_is_one_call_named_after_any_of_its_pods() -> None:
+    group = checkout()
+    assert (group.resource, len(group.pods)) == ("Deployment checkout", 40)
+    for pod in group.pods:
+        run = call(replace(group, resource=pod, pods=frozenset()), prompt="Pod and " + " ".join(group.pods))
+        assert compare([group], [run]).clean
+        assert storm([group], [run]) == Storm(pods=40, calls=1)
+
+
+def test_a_storm_that_calls_for_each_pod_is_thirty_nine_calls_too_many() -> None:
+    group = checkout()
+    runs = [call(replace(group, resource=pod, pods=frozenset()), call_id=pod) for pod in group.pods]
+    assert compare([group], runs).repeated == (group,) * 39
+    assert storm([group], runs) == Storm(pods=40, calls=40)
+    assert storm([group], []) == Storm(pods=40, calls=0)
+
+
+def test_a_prompt_about_a_group_that_names_one_pod_alone_is_named() -> None:
+    group = checkout()
+    assert compare([group], [call(group, prompt=f"Pod {min(group.pods)} in shop")]).misworded == (group,)
+
+
+def test_the_whole_storm_is_over_before_its_call_goes() -> None:
+    at_s = [step.at_s for step in DEMO.steps if step.owner and step.shows]
+    assert max(at_s) - min(at_s) < GROUP_WAIT_S - 1
+
+
+def test_the_pods_of_the_storm_are_their_deployments() -> None:
+    made = {body["metadata"]["uid"]: body for _, body in lines(DEMO.steps)}
+    pods = [body for body in made.values() if body["metadata"]["name"] in checkout().pods]
+    assert len(pods) == 40
+    for one in pods:
+        replica_set = controller_of(msgspec.convert(one, PodLine).metadata.owner_references)
+        assert replica_set is not None
+        deployment = controller_of(msgspec.convert(made[replica_set.uid], OwnedObject).metadata.owner_references)
+        assert deployment is not None
+        assert (deployment.ref, made[deployment.uid]["kind"]) == (("Deployment", "checkout"), "Deployment")
 
 
 def test_an_agent_without_a_namespace_is_the_one_in_kagents_own() -> None:
@@ -100,7 +162,7 @@ def test_a_dropped_call_and_a_doubled_one_are_both_named() -> None:
     "change",
     [{"agent": "kagent/other"}, {"resource": "web-9"}, {"event_type": "oom-kill"}, {"hook": "shop/storefront"}],
 )
-def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, str]) -> None:
+def test_a_call_that_no_incident_asked_for_is_named(change: dict[str, Any]) -> None:
     stray = replace(WANTED[4], **change)
     verdict = compare(WANTED, [*(call(one) for one in WANTED), call(stray), call(stray)])
     assert (verdict.lost, verdict.repeated, verdict.unexpected) == ((), (), (stray, stray))
@@ -134,7 +196,7 @@ def test_the_story_has_something_to_lose_on_both_sides_of_the_kill() -> None:
     assert {ns for (ns, _, _), at_s in firsts.items() if at_s < DEMO.kill_at_s} == namespaces
     assert {ns for (ns, _, _), at_s in firsts.items() if DEMO.kill_at_s < at_s < DEMO.kill_at_s + 1} == namespaces
     assert {ns for ns, _, _ in noisy_after} == namespaces
-    assert DEMO.duration_s <= 25
+    assert DEMO.duration_s <= 49
     assert [step.at_s for step in DEMO.steps] == sorted(step.at_s for step in DEMO.steps)
 
 
@@ -177,8 +239,7 @@ class Cluster:
             path = f"{write.path}/{body['metadata']['name']}"
             assert path not in self.objects, "created twice"
             uid = body["metadata"]["uid"] = f"uid-{len(self.objects)}"
-            if body["kind"] == "Pod":
-                self.uids[f"{body['metadata']['namespace']}/{body['metadata']['name']}"] = uid
+            self.uids[uid_key(body)] = uid
             self.objects[path] = body
             return self.objects[path]
         stored = self.objects[write.path.removesuffix("/status")]
@@ -235,7 +296,9 @@ def test_what_a_step_writes_is_classified_as_what_it_shows() -> None:
 
 def test_each_incident_that_is_expected_is_signalled() -> None:
     seen = {(step.namespace, signal.type.value, signal.pod) for step, found in signals() for signal in found}
-    assert {(one.hook.split("/")[0], one.event_type, one.resource) for one in WANTED} <= seen
+    assert {
+        (one.namespace, one.event_type, pod) for one in expected(DEMO) for pod in one.pods or {one.resource}
+    } <= seen
 
 
 def test_an_oom_kill_is_in_pod_status_alone_and_says_its_limit() -> None:
