@@ -84,9 +84,12 @@ def _put(store: Store, call: ApiCall, kind: Kind, findings: Findings, *, now: da
     """(object, created)."""
     body = _body(call)
     findings.check_body(body)
-    if call.verb == "create":
-        return store.create(kind, call.namespace, body, now=now), True
-    return store.replace(kind, call.namespace, call.name, body, subresource=call.subresource, now=now)
+    try:
+        if call.verb == "create":
+            return store.create(kind, call.namespace, body, now=now), True
+        return store.replace(kind, call.namespace, call.name, body, subresource=call.subresource, now=now)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise findings.explained(body, error) from error
 
 
 def _listed(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Response:

@@ -35,7 +35,7 @@ def to_storage(kind: Kind, item: Json) -> Json:
     """From the words of the endpoint to those of the stored object."""
     if kind != EVENTS_V1:
         return item
-    return {_RENAMED_BACK.get(key, key): value for key, value in item.items()}
+    return {_RENAMED_BACK.get(key, key): value for key, value in item.items() if key not in _RENAMED}
 
 
 def from_storage(kind: Kind, item: Json) -> Json:
@@ -126,10 +126,7 @@ def _check_micro_time(kind: Kind, value: str | None) -> None:
 
 def check(kind: Kind, item: Json, *, creating: bool) -> None:
     """What the server refuses to keep. Raises ApiError 422."""
-    if kind.storage_key == EVENTS.storage_key:
-        causes = _event_causes(kind, item) if creating else []
-    else:
-        causes = missing(kind, item)
+    causes = _event_causes(kind, item) if creating and kind.kind == EVENTS.kind else missing(kind, item)
     if causes:
         raise _core_invalid(kind, item, causes)
 

@@ -42,17 +42,25 @@ class Findings:
         if asked and asked not in list(Level):
             supported = ", ".join(f'"{level}"' for level in sorted(Level))
             raise api_errors.bad_option(request.method, "fieldValidation", f'"{asked}"', supported)
-        self._level = Level(asked)
+        self._level = Level(asked) if asked else Level.NONE
         self._typed = not kind.custom and (bool(asked) or "fieldManager" in request.query)
 
     def check_body(self, body: Json) -> None:
         """A new object, or one to replace another. Raises ApiError 400."""
-        wrong = self._wrong_type(body) or self._strictly(body, sent=self._request.body)
+        wrong = (self._typed and self._wrong_type(body)) or self._strictly(body, sent=self._request.body)
         if wrong:
-            kind = self._kind
-            raise api_errors.bad_request(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {wrong}'
-            )
+            raise self._unfit(wrong)
+
+    def explained(self, body: Json, error: Exception) -> Exception:
+        """What a body did that nobody looked at: of a wrong type, it is the client's error; else it is our own."""
+        wrong = None if self._kind.custom else self._wrong_type(body)
+        return self._unfit(wrong) if wrong else error
+
+    def _unfit(self, wrong: str) -> api_errors.ApiError:
+        kind = self._kind
+        return api_errors.bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {wrong}'
+        )
 
     def checking(self, how: Patching) -> Patching:
         """The same way to patch, which looks at what comes out. Raises ApiError 422."""
@@ -61,16 +69,14 @@ class Findings:
 
         def checked(target: Json, patch: Any) -> Any:
             patched = how(target, patch)
-            wrong = isinstance(patched, dict) and (self._wrong_type(patched) or self._strictly(patched, sent=b""))
-            if wrong:
+            wrong = self._typed and self._wrong_type(patched)
+            if wrong := wrong or self._strictly(patched, sent=b""):
                 raise api_errors.bad_patch(orjson.dumps(patch).decode()[:_QUOTED], wrong)
             return patched
 
         return checked
 
     def _wrong_type(self, item: Json) -> str | None:
-        if not self._typed:
-            return None
         schema, components = self._schema()
         return wrong_type(item, schema, components, owner=self._kind.kind)
 

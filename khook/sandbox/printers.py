@@ -140,9 +140,17 @@ def table(
             "apiVersion": form.group_version,
             "metadata": metadata,
             "columnDefinitions": printed.columns if headers else None,
-            "rows": [{"cells": printed.row(item, now), "object": _object(kind, item, form)} for item in items],
+            "rows": [{"cells": _cells(printed, item, now), "object": _object(kind, item, form)} for item in items],
         }
     )
+
+
+def _cells(printed: Printer, item: Json, now: datetime) -> list[Any]:
+    """An object whose fields are of wrong types still has a name; types are not looked at for everybody."""
+    try:
+        return printed.row(item, now)
+    except (AttributeError, TypeError):
+        return [_name(item) if column["name"] == "Name" else None for column in printed.columns]
 
 
 def _object(kind: Kind, item: Json, form: Form) -> Json | None:

@@ -1,19 +1,29 @@
 """What the embedded API server makes for kubectl, as pure functions; the contract suite holds it to a real server."""
 
+import asyncio
+import random
+from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from khook.sandbox import json_path, protobuf
 from khook.sandbox.ages import human, since
+from khook.sandbox.api_errors import ApiError
+from khook.sandbox.api_server import ApiServer
 from khook.sandbox.exchange import Request
 from khook.sandbox.field_checks import duplicate_fields
-from khook.sandbox.kinds import BUILT_IN, Kind
+from khook.sandbox.kinds import BUILT_IN, CRDS, Kind
 from khook.sandbox.printers import printer
+from khook.sandbox.store import Store
 from khook.sandbox.token_paths import server_url, unwrapped
+from khook.seams import SystemClock
 
 Json = dict[str, Any]
 
@@ -185,3 +195,64 @@ def test_a_token_in_the_path_is_a_token_in_the_header() -> None:
     assert (found.path, found.headers["authorization"]) == ("/api/v1", "Bearer s3cret")
     own = unwrapped(Request(method="GET", path=path, query={}, headers={"authorization": "Bearer x"}, body=b""))
     assert own.headers["authorization"] == "Bearer x"
+
+
+# -- bodies that nobody asked to have checked
+
+NONSENSE: tuple[Any, ...] = ([], "x", 1, {"a": 1}, [1], ["x"], [{}], None)
+PLACES = (
+    *("spec", "status", "data", "stringData", "involvedObject", "source", "series", "message", "type"),
+    *("metadata.labels", "spec.template", "spec.containers", "spec.selector", "spec.template.spec", "spec.names"),
+)
+FULL: Json = {
+    "metadata": {},
+    "involvedObject": {"namespace": "default"},
+    "spec": {
+        "group": "a.io",
+        "scope": "Namespaced",
+        "names": {"plural": "as", "kind": "A"},
+        "versions": [{"name": "v1", "served": True, "storage": True}],
+        "containers": [{"name": "c", "image": "i"}],
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"spec": {"containers": [{"name": "c"}]}},
+        "jobTemplate": {"spec": {"template": {"spec": {"containers": [{}]}}}},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: f"{kind.plural}.{kind.group}")
+def test_no_body_is_a_traceback_and_whatever_is_kept_can_be_shown(kind: Kind) -> None:
+    clock = SystemClock()
+    api = ApiServer(Store(randomness=random.Random(1), now=clock.now()), clock=clock)
+    where = "/namespaces/default" if kind.namespaced else ""
+    path = f"/{'apis' if kind.group else 'api'}/{kind.api_version}{where}/{kind.plural}"
+    table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+
+    async def answers() -> Iterator[int]:
+        codes = []
+        for number, (place, nonsense) in enumerate(product(PLACES, NONSENSE)):
+            body = deepcopy(FULL)
+            body["metadata"]["name"] = f"n{number}"
+            *parents, last = place.split(".")
+            holder = body
+            for parent in parents:
+                holder = holder[parent]
+            holder[last] = nonsense
+            posted = Request(method="POST", path=path, query={}, headers={}, body=orjson.dumps(body))
+            codes.append((await api.handle(posted)).status)
+        listed = Request(method="GET", path=path, query={}, headers=table, body=b"")
+        codes.append((await api.handle(listed)).status)
+        return iter(codes)
+
+    *posted, listed = asyncio.run(answers())
+    assert set(posted) <= {201, 400, 422}
+    assert listed == 200
+
+
+def test_a_definition_without_names_is_invalid() -> None:
+    clock = SystemClock()
+    with pytest.raises(ApiError, match=r"spec\.names\.kind: Required value") as caught:
+        Store(randomness=random.Random(1), now=clock.now()).create(
+            CRDS, None, {"metadata": {"name": "as.a.io"}, "spec": {"group": "a.io"}}, now=clock.now()
+        )
+    assert caught.value.code == 422
