@@ -33,7 +33,8 @@ from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.kagent import Fault, FaultKind
-from khook.sandbox.story import Expected, Moment, Story, compare, expected, storm
+from khook.sandbox.reckoning import Expected, compare, expected, storm
+from khook.sandbox.story import Moment, Story
 
 # A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
 SETTLED_WITHIN_S: Final = 50.0

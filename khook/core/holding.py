@@ -92,14 +92,16 @@ def lasts(held: Held, pod: PodFacts | None) -> bool:
 
 
 def first_evidence(signal: Signal, pod: PodFacts) -> datetime:
-    """Since when this trouble is known to last without a break; the signal's own time where no more is known."""
+    """Since when this trouble is known to last without a break; the signal's own time where no more is known.
+
+    A LIST may show an Event that is older than the pod's being not Ready: it tells of trouble that has passed.
+    """
+    since = signal.since_time or signal.raw_time
     if signal.type is EventType.POD_PENDING and pod.pending is not None:
-        lasting_since = pod.pending.since
-    elif not pod.ready and pod.ready_time is not None:
-        lasting_since = pod.ready_time
-    else:
-        return signal.raw_time
-    return min(signal.raw_time, max(signal.since_time or signal.raw_time, lasting_since))
+        return min(signal.raw_time, max(since, pod.pending.since))
+    if not pod.ready and pod.ready_time is not None:
+        return max(since, pod.ready_time)
+    return signal.raw_time
 
 
 def _lasts(held: Held, pod: PodFacts) -> bool:

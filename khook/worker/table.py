@@ -288,6 +288,8 @@ class HookTable:
         return []
 
     def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
+        if not row_rules.says_more(row, signal, now=self._now(), rules=self._rules):
+            return
         reworded = row_rules.reworded(row, signal, pod_count=self._book.pods_failed(key, row, signal))
         if reworded is not row and row.call is not None:
             self._book.put(key, reworded)

@@ -133,7 +133,7 @@ def test_a_worker_killed_while_a_group_gathers_leaves_one_call_that_names_all_po
         row = await shown(cluster, namespace, lambda row: row["facts"]["podCount"] == 4)
         assert row["call"]["reason"] == "Grouping"
         khook.khook.kill_worker(khook.khook.owners()[namespace])
-        await crash(cluster, pods[4:])
+        await crash(cluster, pods[4:], over_s=2.0)  # its successor is there before the last of them
         (run,) = await khook.called(namespace, 1)
         assert sorted(named(run)) == names(pods)
         (row,) = rows(await cluster.get_hook(namespace, "h"))

@@ -26,8 +26,8 @@ from khook.sandbox.demo_story import DEMO
 from khook.sandbox.exchange import Request
 from khook.sandbox.http import InMemoryTransport
 from khook.sandbox.kagent import Kagent, Run, Speaks
+from khook.sandbox.reckoning import Expected, compare, expected, storm
 from khook.sandbox.store import Store
-from khook.sandbox.story import Expected, compare, expected, storm
 from khook.seams import SystemClock
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
