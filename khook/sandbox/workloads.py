@@ -39,17 +39,23 @@ _SPEC_DEFAULTS: Final[dict[str, Json]] = {
 _FIRST_STATUS: Final[dict[str, Json]] = {REPLICA_SETS.kind: {"replicas": 0}}
 _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     PODS.kind: ("spec.containers",),
-    DEPLOYMENTS.kind: ("spec.selector", "spec.template.spec.containers"),
-    REPLICA_SETS.kind: ("spec.selector", "spec.template.spec.containers"),
-    JOBS.kind: ("spec.template.spec.containers",),
-    CRON_JOBS.kind: ("spec.jobTemplate.spec.template.spec.containers",),
     CRDS.kind: ("spec.group", "spec.scope", "spec.names.plural", "spec.names.kind", "spec.versions"),
+}
+_TEMPLATE_AT: Final[dict[str, str]] = {
+    DEPLOYMENTS.kind: "spec.template",
+    REPLICA_SETS.kind: "spec.template",
+    JOBS.kind: "spec.template",
+    CRON_JOBS.kind: "spec.jobTemplate.spec.template",
 }
 
 
 def missing(kind: Kind, item: Json) -> list[Cause]:
-    """What an object cannot be without."""
+    """What an object cannot be without. Owners of pods may lie here as a name alone, unlike on the real server; but a
+    pod template that is there has containers."""
     wanted = _REQUIRED.get(kind.kind, ())
+    template = _TEMPLATE_AT.get(kind.kind)
+    if template is not None and _at(item, template):
+        wanted = (f"{template}.spec.containers",)
     return [Cause(one, "FieldValueRequired", "Required value") for one in wanted if not _at(item, one)]
 
 
