@@ -19,6 +19,10 @@ GO_IS_THERE = command -v go >/dev/null || { \
   echo "make: go is not installed; https://go.dev/doc/install, or set KUBEBUILDER_ASSETS to a kube-apiserver and etcd" >&2; \
   exit 1; }
 
+HELM ?= helm
+HELM_ARGS ?=
+NAMESPACE ?= kagent-system
+
 UV_VERSION := 0.13.9
 
 VERSION := $(shell awk -F '"' '/^version = /{print $$2; exit}' pyproject.toml)
@@ -38,7 +42,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run docker-build image-check sbom audit envtest kube-tools crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -149,9 +153,23 @@ $(ENVTEST)/.kube-tools: tests/envtest/kube_tools.py tests/envtest/kube-tools.loc
 	$(BIN)/python tests/envtest/kube_tools.py $(ENVTEST)
 	@touch $@
 
-crd: install ## write crds/ from the models in khook/api
+charts: kube-tools ## lint the Helm charts and pack them, into dist/
+	$(ENVTEST)/helm lint --strict --quiet charts/*
+	$(ENVTEST)/helm package charts/* --destination dist
+
+deploy: ## install or upgrade both Helm charts, in the cluster of your kubeconfig (HELM_ARGS="--set ...")
+	$(HELM) upgrade --install kagent-hook-crds charts/kagent-hook-crds --namespace $(NAMESPACE) --create-namespace
+	$(HELM) upgrade --install kagent-hook-controller charts/kagent-hook-controller \
+	  --namespace $(NAMESPACE) --create-namespace $(HELM_ARGS)
+
+undeploy: ## uninstall them; the CRD and every Hook stay
+	$(HELM) uninstall kagent-hook-controller --namespace $(NAMESPACE) --ignore-not-found
+	$(HELM) uninstall kagent-hook-crds --namespace $(NAMESPACE) --ignore-not-found
+
+crd: install ## write the CRD from the models in khook/api, into crds/ and the chart
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new
 	@mv crds/kagent.dev_hooks.yaml.new crds/kagent.dev_hooks.yaml
+	@cp crds/kagent.dev_hooks.yaml charts/kagent-hook-crds/files/kagent.dev_hooks.yaml
 
 lock: .uv/bin/uv ## resolve the packages afresh, with hashes
 	.uv/bin/uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header \

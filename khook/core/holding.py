@@ -40,20 +40,24 @@ class Holds:
         return sum(map(len, self._held.values()))
 
     def hold(self, entry: Entry, signal: Signal, pod: PodFacts) -> None:
-        """Keep it until its time. A newer signal takes the place of the one that waits, and waits no longer."""
-        waiting = self._held.setdefault(pod.uid, {})
-        before = waiting.get(entry.identity)
+        """Keep it until its time. A newer signal takes the place of the one that waits, and waits no longer.
+
+        What a LIST tells of a pod that has recovered since is not kept.
+        """
+        before = self._held.get(pod.uid, {}).get(entry.identity)
         if before is not None:
             newer = signal if signal.raw_time >= before.signal.raw_time else before.signal
-            waiting[entry.identity] = replace(before, signal=newer)
-            return
-        evidence_time = first_evidence(signal, pod)
-        waiting[entry.identity] = Held(
-            signal=signal,
-            evidence_time=evidence_time,
-            due_time=evidence_time + entry.hold_for,
-            was_pending=pod.phase == PENDING,
-        )
+            held = replace(before, signal=newer)
+        else:
+            evidence_time = first_evidence(signal, pod)
+            held = Held(
+                signal=signal,
+                evidence_time=evidence_time,
+                due_time=evidence_time + entry.hold_for,
+                was_pending=pod.phase == PENDING,
+            )
+        if before is not None or not _is_over(held, pod):
+            self._held.setdefault(pod.uid, {})[entry.identity] = held
 
     def seen(self, pod: PodFacts) -> None:
         """A new line of this pod: those that it shows to be over are forgotten."""

@@ -18,13 +18,13 @@ from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
 from khook.kube.lease import Lease
 from khook.kube.resources import HOOKS_METADATA, HookMetadata
-from khook.kube.watch import Watch
+from khook.kube.watch import Watch, WatchEnd
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
 from khook.sizing import slot_names
 from khook.supervisor.agent_credentials import AgentCredentials
 from khook.supervisor.api_credentials import ApiCredentials
-from khook.supervisor.health import Health
+from khook.supervisor.health import CRD_MISSING, Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
 from khook.supervisor.load import Loads
@@ -164,6 +164,7 @@ class Supervisor:
         self._health.leading = leadership.leading
         self._health.election_problem = leadership.problem
         self._health.cold_workers = 0 if leadership.leading else self._cold_workers()
+        self._look_for_crd()
         self._health.hooks_synced = all(index.synced.is_set() for index in self._indexes)
         errors = [watch.health.last_error for watch in self._watches if watch.health.last_error]
         self._health.hooks_reason = f"hooks not listed yet: {errors[0]}" if errors else "hooks not listed yet"
@@ -320,6 +321,7 @@ class Supervisor:
 
     async def _keep_health(self) -> None:
         while True:
+            self._look_for_crd()
             view, now_at = self._pool.view(), self._clock.monotonic()
             self._reports.tick(view, now_at=now_at)
             metrics.role(leads=self._leadership.leading)
@@ -328,6 +330,13 @@ class Supervisor:
             for state, count in self._health.counts(now_at).items():
                 metrics.namespaces(state, count)
             await asyncio.sleep(self._ticks.health_s)
+
+    def _look_for_crd(self) -> None:
+        """Said once, each time that it goes missing; the watches ask again by themselves."""
+        missing = any(watch.health.last_error == WatchEnd.MISSING for watch in self._watches)
+        if missing and not self._health.crd_missing:
+            self._log.error("crd not found", problem=CRD_MISSING)
+        self._health.crd_missing = missing
 
 
 def _to_worker(credentials: Credentials) -> bytes:

@@ -25,6 +25,9 @@ from sim.model import (
 from sim.plan import PodPlan, Trouble
 
 NAMED_MOST: Final = 20
+REMEMBERED_MOST: Final = 20
+GATHERED_FOR_S: Final = 3.5
+"""`groupWait` is five seconds, of a clock that may run 1.3 times fast."""
 GATHERED_BY_S: Final = 0.5
 """What was told so shortly before a send may have come too late for it."""
 HELD_FOR_ITS_LINE_S: Final = 2.5
@@ -61,6 +64,8 @@ def groups(history: History) -> list[str]:
         since_s = float("-inf")
         for call in sorted((one for one in its_calls if one.accepted), key=lambda one: one.claimed_s):
             wrong += _wrongly_named(call, told, since_s=since_s)
+            if call.id in sent and not call.waits and sent[call.id] - call.facts[0].at_s < GATHERED_FOR_S:
+                wrong.append(f"{sent[call.id]:.3f} sent before others could join: {spoken(key)}, call {call.id}")
             if not life.hold_s and call.runs and call.id in sent:
                 wrong += _unnamed(history, call, told, since_s=since_s, sent_s=sent[call.id])
             since_s = sent.get(call.id, call.accepted_s)
@@ -88,7 +93,12 @@ def _misplaced(
 
 
 def _wrongly_named(call: Call, told: list[Told], *, since_s: float) -> Iterator[str]:
-    """Every pod that a call names has failed since the call before it was sent, or has not been well since."""
+    """Every pod that a call names has failed since the call before it was sent, or has not been well since.
+
+    Of a group with more pods than a row remembers a LIST may tell of one again: there any failure before will do.
+    """
+    if len({one.pod for one in told}) > REMEMBERED_MOST:
+        since_s = float("-inf")
     failed = {
         one.pod
         for one in told

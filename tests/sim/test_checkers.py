@@ -487,6 +487,12 @@ def test_a_group_that_is_sent_too_soon_leaves_pods_out() -> None:
     assert made.wrong("groups")
 
 
+def test_a_group_that_is_not_waited_for_is_seen() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", wait_s=0.5)
+    assert made.wrong("groups")
+
+
 def test_a_pod_that_did_not_fail_and_is_named_is_seen() -> None:
     made = grouped()
     made.group_call(100.0, "c1", "p0", "p1", "p2", "p3")
