@@ -26,7 +26,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest kube-tools crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest kube-tools crd docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -102,6 +102,9 @@ $(ENVTEST)/.kube-tools: tests/envtest/kube_tools.py tests/envtest/kube-tools.loc
 crd: install ## write crds/ from the models in khook/api
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new
 	@mv crds/kagent.dev_hooks.yaml.new crds/kagent.dev_hooks.yaml
+
+docs: install ## write what the documents say of models, settings, metrics and log keys
+	$(BIN)/python -m reference
 
 lock: .uv/bin/uv ## resolve the packages afresh, with hashes
 	.uv/bin/uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header \
