@@ -42,7 +42,7 @@ def _sentence(text: str) -> str:
 
 _FAILED: Final = "`Failed`: "
 """How a call's reason says that it is one of a failure."""
-_EVENT_TYPES: Final = dict.fromkeys(EventType, "")
+_EVENT_TYPES: Final = {one.value: "" for one in EventType}
 _PROTOCOLS: Final = {A2aProtocol.name: "", ExecuteProtocol.name: ""}
 _WATCHED: Final = {
     PODS.name: "Of a namespace.",
@@ -103,7 +103,12 @@ def metrics() -> str:
     """The metrics, then what the values of their labels say."""
     known = exist()
     rows = [
-        (f"`{name}`", known[name]._type, "; ".join(_label(*one) for one in labels.items()), known[name]._documentation)
+        (
+            f"`{name}`",
+            str(known[name]._type),
+            "; ".join(_label(*one) for one in labels.items()),
+            known[name]._documentation,
+        )
         for name, labels in LABELS.items()
     ]
     said = table(("metric", "type", "labels and all their values", "counts"), rows)

@@ -13,6 +13,7 @@ from khook.core.signal import EventType
 from khook.core.template import parse
 from khook.metrics import _REGISTRY
 from khook.settings import ALIASES, DEFAULT_BASE_URL, NAMES, load, one
+from reference.metrics import LABELS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -120,3 +121,36 @@ def test_the_security_page_names_the_permissions_that_the_readme_names() -> None
     named = verbs(SECURITY)
     assert {"hooks", "hooks/status", "pods", "events", "leases"} <= set(named)
     assert {resource: verbs(README)[resource] for resource in named} == named
+
+
+DOCS = ROOT / "docs"
+PROMISES = re.findall(r"\[(test_\w+)\]\(([^)#]+)\)", (DOCS / "promises.md").read_text(encoding="utf-8"))
+PROMISED = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "Flaws")
+
+
+@pytest.mark.parametrize(("name", "path"), PROMISES)
+def test_each_test_that_a_promise_is_linked_to_exists(name: str, path: str) -> None:
+    assert re.search(rf"^def {name}\(", (DOCS / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_promise_is_linked_to_a_test() -> None:
+    sections = re.split(r"^## ", (DOCS / "promises.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    held = [section for section in sections if "](../tests/" in section]
+    assert [heading for heading in PROMISED if not any(section.startswith(heading) for section in held)] == []
+
+
+@pytest.mark.parametrize("name", ["api-reference", "migration", "operations", "promises"])
+def test_a_document_links_to_what_exists_and_names_settings_and_metrics_that_do(name: str) -> None:
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    links = {link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith(("http", "../charts/"))}
+    assert [link for link in links if not (DOCS / link).exists()] == []
+    assert set(re.findall(r"\b(?:KHOOK|KAGENT)_[A-Z_]+", text)) <= {*NAMES, *ALIASES}
+    assert set(re.findall(r"kagent_hook_[a-z_]+", text)) <= set(LABELS)
+
+
+@pytest.mark.parametrize("name", ["api-reference", "migration", "operations", "promises"])
+def test_a_link_to_a_heading_finds_it(name: str) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", (DOCS / f"{name}.md").read_text(encoding="utf-8")):
+        target = DOCS / path if path else DOCS / f"{name}.md"
+        headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
