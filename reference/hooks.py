@@ -114,7 +114,7 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "anyOf" not in schema:
         return dict(schema)
     (only,) = (one for one in schema["anyOf"] if one != {"type": "null"})
-    return {key: value for key, value in schema.items() if key != "anyOf"} | only
+    return {**{key: value for key, value in schema.items() if key != "anyOf"}, **only}
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
