@@ -19,14 +19,30 @@ GO_IS_THERE = command -v go >/dev/null || { \
   echo "make: go is not installed; https://go.dev/doc/install, or set KUBEBUILDER_ASSETS to a kube-apiserver and etcd" >&2; \
   exit 1; }
 
+HELM ?= helm
+HELM_ARGS ?=
+NAMESPACE ?= kagent-system
+
 UV_VERSION := 0.13.9
+
+VERSION := $(shell awk -F '"' '/^version = /{print $$2; exit}' pyproject.toml)
+WHEEL := dist/khook-$(VERSION)-py3-none-any.whl
+RUN_VENV := .run
+INTO_RUN_VENV = $(BIN)/python -m pip --python $(RUN_VENV)/bin/python install \
+  --quiet --disable-pip-version-check --no-compile --no-deps
+IMG ?= khook:$(VERSION)
+PYTHON_IMAGE ?=
+# The first that is there and answers: a docker without its daemon does not.
+CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do \
+  $$engine info >/dev/null 2>&1 && { echo $$engine; break; }; done)
+IMAGE_CHECK_ARGS ?=
 
 SIM := PYTHONPATH=tests $(BIN)/python -m sim
 SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures lint build run envtest kube-tools crd docs lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -67,17 +83,58 @@ bench-smoke: install ## a minute of load on `khook run`: incidents a second, lat
 pool-figures: install ## four minutes of kills, freezes and stops: what each costs, and the ring's figures
 	@$(BIN)/python -m bench.pool_figures $(POOL_ARGS)
 
+screenshot: install ## the status page of a running demo, into docs/images (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m screenshot docs/images/status-page.png
+
 lint: install ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-build: install ## the wheel, into dist/
+build: install $(WHEEL) ## the wheel, into dist/
+
+$(WHEEL): $(VENV)/.installed pyproject.toml README.md $(shell find khook shards -name '*.py')
 	$(BIN)/hatchling build -t wheel
 
 run: install ## the controller, with your kubeconfig and KAGENT_API_KEY
 	$(BIN)/khook run
+
+docker-build: ## the image IMG=name:tag, with docker, podman or buildah
+	@[ -n "$(CONTAINER_ENGINE)" ] || { \
+	  echo "make: neither docker nor podman nor buildah answers here (docker info, ...)" >&2; \
+	  echo "make: \`make image-check\` tries the Dockerfile without one; CONTAINER_ENGINE=... names another" >&2; exit 1; }
+	$(CONTAINER_ENGINE) build --file Dockerfile --tag $(IMG) \
+	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  --build-arg SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) .
+
+image-check: install ## the Dockerfile's steps without a container engine, and khook started from it (root, mmdebstrap)
+	PYTHONPATH=tests $(BIN)/python -m image $(IMAGE_CHECK_ARGS)
+
+# What the image holds, at hand: the locked packages and the wheel, without a pip.
+$(RUN_VENV)/.installed: $(VENV)/.installed requirements/run.lock $(WHEEL)
+	rm -rf $(RUN_VENV)
+	$(PYTHON) -m venv --without-pip $(RUN_VENV)
+	$(INTO_RUN_VENV) --require-hashes -r requirements/run.lock
+	$(INTO_RUN_VENV) --no-index $(WHEEL)
+	@touch $@
+
+sbom: $(RUN_VENV)/.installed .sbom/.installed ## dist/sbom.cdx.json: all that the image's environment holds (CycloneDX)
+	.sbom/bin/cyclonedx-py environment $(RUN_VENV)/bin/python --pyproject pyproject.toml --output-reproducible \
+	  -o .sbom/installed.json
+	.sbom/bin/python -W ignore .sbom/bin/cyclonedx-py requirements requirements/run.lock --output-reproducible \
+	  -o .sbom/locked.json
+	.sbom/bin/python tests/image/sbom.py .sbom/installed.json .sbom/locked.json dist/sbom.cdx.json
+
+audit: .audit/.installed ## what is known against the locked packages: a report from PyPI, and no gate
+	@.audit/bin/pip-audit --requirement requirements/run.lock --require-hashes --disable-pip --strict \
+	  --progress-spinner off || echo "make: something is known, or PyPI could not be asked; a report, and no gate"
+
+.sbom/.installed .audit/.installed: .%/.installed: requirements/%.lock
+	$(PYTHON) -m venv .$*
+	.$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
 
 envtest: $(ENVTEST)/etcd $(ENVTEST)/kube-apiserver $(ENVTEST)/go-template kube-tools ## build the real API server and Go's templates for the tests (Go, about 10 minutes, once)
 
@@ -99,9 +156,23 @@ $(ENVTEST)/.kube-tools: tests/envtest/kube_tools.py tests/envtest/kube-tools.loc
 	$(BIN)/python tests/envtest/kube_tools.py $(ENVTEST)
 	@touch $@
 
-crd: install ## write crds/ from the models in khook/api
+charts: kube-tools ## lint the Helm charts and pack them, into dist/
+	$(ENVTEST)/helm lint --strict --quiet charts/*
+	$(ENVTEST)/helm package charts/* --destination dist
+
+deploy: ## install or upgrade both Helm charts, in the cluster of your kubeconfig (HELM_ARGS="--set ...")
+	$(HELM) upgrade --install kagent-hook-crds charts/kagent-hook-crds --namespace $(NAMESPACE) --create-namespace
+	$(HELM) upgrade --install kagent-hook-controller charts/kagent-hook-controller \
+	  --namespace $(NAMESPACE) --create-namespace $(HELM_ARGS)
+
+undeploy: ## uninstall them; the CRD and every Hook stay
+	$(HELM) uninstall kagent-hook-controller --namespace $(NAMESPACE) --ignore-not-found
+	$(HELM) uninstall kagent-hook-crds --namespace $(NAMESPACE) --ignore-not-found
+
+crd: install ## write the CRD from the models in khook/api, into crds/ and the chart
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new
 	@mv crds/kagent.dev_hooks.yaml.new crds/kagent.dev_hooks.yaml
+	@cp crds/kagent.dev_hooks.yaml charts/kagent-hook-crds/files/kagent.dev_hooks.yaml
 
 docs: install ## write what the documents say of models, settings, metrics and log keys
 	$(BIN)/python -m reference
@@ -111,10 +182,13 @@ lock: .uv/bin/uv ## resolve the packages afresh, with hashes
 	  --quiet --upgrade -o requirements/run.lock
 	.uv/bin/uv pip compile pyproject.toml --group dev --allow-unsafe --universal --generate-hashes \
 	  --python-version 3.11 --no-header --quiet --upgrade -o requirements/dev.lock
+	for group in build sbom audit; do \
+	  .uv/bin/uv pip compile --group $$group --allow-unsafe --universal --generate-hashes \
+	    --python-version 3.11 --no-header --quiet --upgrade -o requirements/$$group.lock || exit 1; done
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(ENVTEST) .uv dist build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(SIM_RESULT)
+	rm -rf $(VENV) $(ENVTEST) .uv .image .sbom .audit $(RUN_VENV) dist build .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(SIM_RESULT)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from khook.core.signal import EventType
+from khook.sandbox.reckoning import qualified
 from khook.sandbox.story import (
     Action,
     Moment,
@@ -24,7 +25,6 @@ from khook.sandbox.story import (
     pod_created,
     pod_running,
     pod_unschedulable,
-    qualified,
 )
 
 AGENTS_A_TYPE: Final = 5

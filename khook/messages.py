@@ -2,13 +2,16 @@
 
 Every message is a msgspec struct in JSON, never a pickled object. Supervisor → worker: `WorkerConfig` at hello,
 `HooksChanged` when a generation moved, `FreshCredentials` before the old ones expire and after a 401, `AgentAccess`
-when kagent's key or address changed. Worker → supervisor: `WorkerReport` with each heartbeat, `NeedCredentials` when
-the API server refused the ones it has.
+when kagent's key or address changed, `TellSummary` when somebody reads the status page. Worker → supervisor:
+`WorkerReport` with each heartbeat, `NeedCredentials` when the API server refused the ones it has, `WorkerSummary`
+when it was asked to tell.
 """
 
 from typing import Final
 
 import msgspec
+
+from khook.summary import WorkerSummary
 
 
 class AgentAccess(msgspec.Struct, frozen=True, tag="agent-access"):
@@ -85,6 +88,10 @@ class FreshCredentials(msgspec.Struct, frozen=True, tag="credentials"):
         return "FreshCredentials()"
 
 
+class TellSummary(msgspec.Struct, frozen=True, tag="tell-summary"):
+    """Somebody reads the status page: answer with a `WorkerSummary`. Unread, it costs a worker nothing."""
+
+
 class NeedCredentials(msgspec.Struct, frozen=True, tag="need-credentials"):
     """The API server answered 401 to the ones I have."""
 
@@ -112,12 +119,14 @@ class WorkerReport(msgspec.Struct, frozen=True, tag="report"):
     """Watch lines since the last heartbeat, of the namespaces that had any."""
 
 
-ToWorker = HooksChanged | FreshCredentials | AgentAccess
+ToWorker = HooksChanged | FreshCredentials | AgentAccess | TellSummary
+FromWorker = NeedCredentials | WorkerSummary
+"""What a worker sends at a time of its own, beside the reports."""
 
 _encoder: Final = msgspec.json.Encoder()
 _to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
 _config: Final = msgspec.json.Decoder(WorkerConfig)
-_question: Final = msgspec.json.Decoder(NeedCredentials)
+_from_worker: Final[msgspec.json.Decoder[FromWorker]] = msgspec.json.Decoder(FromWorker)
 _report: Final = msgspec.json.Decoder(WorkerReport)
 
 
@@ -133,8 +142,8 @@ def decode_config(payload: bytes) -> WorkerConfig:
     return _config.decode(payload)
 
 
-def decode_question(payload: bytes) -> NeedCredentials:
-    return _question.decode(payload)
+def decode_from_worker(payload: bytes) -> FromWorker:
+    return _from_worker.decode(payload)
 
 
 def decode_report(payload: bytes) -> WorkerReport:

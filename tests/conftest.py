@@ -6,11 +6,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support import chromium
 from support.go_template import find_go_template
 from support.real_apiserver import RealApiServer, find_binaries
 
 NO_BINARIES = "no kube-apiserver and etcd here: `make envtest` builds them, or set KUBEBUILDER_ASSETS"
 NO_GO_TEMPLATE = "no go-template here: `make envtest` builds it"
+NO_CHROMIUM = "no Chromium here: `apt-get install chromium`, or set KHOOK_CHROMIUM"
 
 # No test is judged by its speed: this may be a busy machine. In CI the same examples are tried at each run.
 hypothesis.settings.register_profile("khook", deadline=None, derandomize="CI" in os.environ)
@@ -24,12 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skipped (or failed, where KHOOK_REQUIRE_ENVTEST is set) at one place, so that the summary says it in one line."""
+    """Skipped (or failed, where KHOOK_REQUIRE_… is set) at one place, so that the summary says it in one line."""
     skip = pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip
     if item.get_closest_marker("envtest") is not None and find_binaries() is None:
         skip(NO_BINARIES)
     if "go_template" in getattr(item, "fixturenames", ()) and find_go_template() is None:
         skip(NO_GO_TEMPLATE)
+    if item.get_closest_marker("chromium") is not None and chromium.find() is None:
+        (pytest.fail if os.environ.get("KHOOK_REQUIRE_CHROMIUM") else pytest.skip)(NO_CHROMIUM)
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,8 @@ def run() -> None:
     Run the controller: in a pod with its service account, elsewhere with your kubeconfig.
 
     `KAGENT_BASE_URL` says where kagent is, `KAGENT_API_KEY` is its key where it needs one. Logs go to stderr,
-    metrics to port 8080 (`/metrics`), health to port 8081 (`/healthz`, `/readyz`). Ctrl-C or SIGTERM stops it in
-    order; a second one at once.
+    metrics to port 8080 (`/metrics`), health to port 8081 (`/healthz`, `/readyz`); the status page is at
+    http://127.0.0.1:8082/. Ctrl-C or SIGTERM stops it in order; a second one at once.
     """
     from khook.cli.run import run as run_controller  # noqa: PLC0415 - each command imports what it needs, no more
 

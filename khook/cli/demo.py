@@ -32,7 +32,8 @@ from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.errors import EXIT_UNEXPECTED
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.kagent import Fault, FaultKind
-from khook.sandbox.story import Expected, Moment, Story, compare, expected, storm
+from khook.sandbox.reckoning import Expected, compare, expected, storm
+from khook.sandbox.story import Moment, Story
 
 # A parked call waits for the breaker's probe, 30 s after its delivery failed; a run is seen to end within 5 s.
 SETTLED_WITHIN_S: Final = 50.0
@@ -226,7 +227,7 @@ def _say_where(stage: Stage, view: View) -> None:
     view.say(f"kubeconfig  export KUBECONFIG={stage.kubeconfig}")
     view.say(f"metrics     http://127.0.0.1:{told.metrics_port}/metrics")
     view.say(f"health      http://127.0.0.1:{told.health_port}/readyz")
-    view.say(f"status      khook shards --address {told.status_address}")
+    view.say(f"status      http://{told.status_address}/, or: khook shards --address {told.status_address}")
     view.say(f"calls       {stage.agents_url}/sandbox/record")
     view.say(f"log         {stage.log.path}")
     view.say("Ctrl-C stops and removes everything.")

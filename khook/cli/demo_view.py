@@ -19,7 +19,7 @@ from khook.cli.demo_log import Told
 from khook.core.prompt import instructions
 from khook.errors import EXIT_OK, EXIT_UNEXPECTED
 from khook.sandbox.kagent import Run
-from khook.sandbox.story import Storm, Verdict
+from khook.sandbox.reckoning import Storm, Verdict
 
 PROMPT_CHARS: Final = 160
 """The beginning of what a Hook's author asks: two lines beside the other column of a wide terminal."""

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from types import FrameType
 
 from khook import log, metrics, settings
 from khook.agents.tls import agent_tls
+from khook.errors import SettingsError
 from khook.kube.credentials import Credentials
 from khook.kube.transports import NetworkTransports
 from khook.seams import Exit, SystemClock
@@ -44,6 +46,7 @@ def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) 
     log.configure(level=chosen.log_level, format=chosen.log_format)
     if chosen.kagent_api_key is not None:
         log.register_secret(chosen.kagent_api_key.get_secret_value())
+    _check_temporary_files()
     directory = metrics.prepare_directory(chosen.multiproc_dir)
     metrics.bind_slot("supervisor")
     if chosen.kagent_ca_file is not None:
@@ -58,6 +61,14 @@ def run(environ: Mapping[str, str] | None = None, *, exit_now: Exit = os._exit) 
     finally:
         if chosen.multiproc_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_temporary_files() -> None:
+    """The forkserver's sockets and the API server's authority go there; a read-only root file system has no place."""
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        raise SettingsError(["TMPDIR: no folder for temporary files can be written to; mount one at /tmp"]) from None
 
 
 @contextmanager

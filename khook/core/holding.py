@@ -40,20 +40,24 @@ class Holds:
         return sum(map(len, self._held.values()))
 
     def hold(self, entry: Entry, signal: Signal, pod: PodFacts) -> None:
-        """Keep it until its time. A newer signal takes the place of the one that waits, and waits no longer."""
-        waiting = self._held.setdefault(pod.uid, {})
-        before = waiting.get(entry.identity)
+        """Keep it until its time. A newer signal takes the place of the one that waits, and waits no longer.
+
+        What a LIST tells of a pod that has recovered since is not kept.
+        """
+        before = self._held.get(pod.uid, {}).get(entry.identity)
         if before is not None:
             newer = signal if signal.raw_time >= before.signal.raw_time else before.signal
-            waiting[entry.identity] = replace(before, signal=newer)
-            return
-        evidence_time = first_evidence(signal, pod)
-        waiting[entry.identity] = Held(
-            signal=signal,
-            evidence_time=evidence_time,
-            due_time=evidence_time + entry.hold_for,
-            was_pending=pod.phase == PENDING,
-        )
+            held = replace(before, signal=newer)
+        else:
+            evidence_time = first_evidence(signal, pod)
+            held = Held(
+                signal=signal,
+                evidence_time=evidence_time,
+                due_time=evidence_time + entry.hold_for,
+                was_pending=pod.phase == PENDING,
+            )
+        if before is not None or not _is_over(held, pod):
+            self._held.setdefault(pod.uid, {})[entry.identity] = held
 
     def seen(self, pod: PodFacts) -> None:
         """A new line of this pod: those that it shows to be over are forgotten."""
@@ -92,14 +96,16 @@ def lasts(held: Held, pod: PodFacts | None) -> bool:
 
 
 def first_evidence(signal: Signal, pod: PodFacts) -> datetime:
-    """Since when this trouble is known to last without a break; the signal's own time where no more is known."""
+    """Since when this trouble is known to last without a break; the signal's own time where no more is known.
+
+    A LIST may show an Event that is older than the pod's being not Ready: it tells of trouble that has passed.
+    """
+    since = signal.since_time or signal.raw_time
     if signal.type is EventType.POD_PENDING and pod.pending is not None:
-        lasting_since = pod.pending.since
-    elif not pod.ready and pod.ready_time is not None:
-        lasting_since = pod.ready_time
-    else:
-        return signal.raw_time
-    return min(signal.raw_time, max(signal.since_time or signal.raw_time, lasting_since))
+        return min(signal.raw_time, max(since, pod.pending.since))
+    if not pod.ready and pod.ready_time is not None:
+        return max(since, pod.ready_time)
+    return signal.raw_time
 
 
 def _lasts(held: Held, pod: PodFacts) -> bool:

@@ -93,6 +93,13 @@ class Parking(Generic[Ticket]):
         """Those that `oldest` has an answer for."""
         return tuple(self._lines)
 
+    def by_agent(self) -> dict[str, Counter[ParkReason]]:
+        """Of each agent that calls wait for, how many and why. Counted anew: for a person who looks."""
+        counts: dict[str, Counter[ParkReason]] = {}
+        for parked in self._parked.values():
+            counts.setdefault(parked.agent, Counter())[parked.reason] += 1
+        return counts
+
     @property
     def next_end_time(self) -> datetime | None:
         """When `due` has its next answer: a time for a timer."""

@@ -95,10 +95,25 @@ def reworded(row: Row, signal: Signal, *, pod_count: int = 1) -> Row:
     if row.facts is None:
         return row
     if row.is_group and signal.pod != row.facts.pod:
-        return _retold(row, signal, row.facts.time, pod_count=pod_count)
+        told = _retold(row, signal, row.facts.time, pod_count=pod_count)
+        return row if told is row else _with_memory_of(told, signal)
     if signal.source is not Source.EVENT or signal.raw_time < row.facts.time:
         return row
     return _retold(row, signal, row.facts.time, pod_count=pod_count)
+
+
+def says_more(row: Row, signal: Signal, *, now: datetime, rules: IncidentRules) -> bool:
+    """Whether a stale signal may add to the unsent call (`reworded`): it may tell of a failure that this call is about.
+
+    A pod of a group whose signals the row remembers was counted in its time, in this call or in one before. And a LIST
+    shows the last restart of a pod for ever: what happened too long ago to open an incident is none of this one's.
+    """
+    if not row.is_group or row.facts is None or signal.pod == row.facts.pod:
+        return True
+    if any(pod.name == signal.pod for pod in row.facts.pods):
+        return True
+    is_history = signal.listed and not signal.level and now - signal.raw_time > rules.max_signal_age
+    return row.signal_of(signal.pod_uid) is None and not is_history
 
 
 def calling(row: Row, *, protocol: str) -> Row:
@@ -315,6 +330,14 @@ def _others(row: Row, uid: PodUid) -> tuple[LastSignal, ...]:
         return ()
     others = (one for one in (*row.pod_signals, row.last_signal) if one.pod_uid != uid)
     return tuple(others)[-(GROUP_PODS_MOST - 1) :]
+
+
+def _with_memory_of(row: Row, signal: Signal) -> Row:
+    """Its pod is counted in this call, and joins no later one for the same; what was said since is kept before it."""
+    if row.signal_of(signal.pod_uid) is not None:
+        return row
+    told = LastSignal(pod_uid=signal.pod_uid, raw_time=signal.raw_time)
+    return replace(row, pod_signals=(told, *row.pod_signals)[-(GROUP_PODS_MOST - 1) :])
 
 
 def _with_first_facts(row: Row, signal: Signal, seen: datetime) -> Row:

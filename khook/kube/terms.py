@@ -66,8 +66,10 @@ class WatchEnd(StrEnum):
     """403."""
     UNAVAILABLE = "unavailable"
     """Refused, reset, TLS, DNS, no answer, 5xx."""
+    MISSING = "missing"
+    """The API server does not know the resource (404): its CRD is not installed, or not served yet."""
     REFUSED = "refused"
-    """Any other answer: the request is wrong here, for example because the CRD is missing (404)."""
+    """Any other answer: the request is wrong here."""
 
 
 class Relist(StrEnum):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeVar
 
-from khook.errors import Forbidden, Gone, KubeError, Throttled, Unauthorized, Unavailable
+from khook.errors import Forbidden, Gone, KubeError, NotFound, Throttled, Unauthorized, Unavailable
 from khook.kube.backoff import BackOff
 from khook.kube.client import KubeClient
 from khook.kube.lines import digest
@@ -38,6 +38,7 @@ _ENDS: Final[dict[type[KubeError], WatchEnd]] = {
     Throttled: WatchEnd.THROTTLED,
     Unauthorized: WatchEnd.UNAUTHORIZED,
     Forbidden: WatchEnd.FORBIDDEN,
+    NotFound: WatchEnd.MISSING,
     Unavailable: WatchEnd.UNAVAILABLE,
 }
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from khook.core.signal import EventType
+from khook.sandbox.reckoning import qualified
 from khook.sandbox.rollout import (
     DEPLOYMENT,
     deployment_applied,
@@ -37,7 +38,6 @@ from khook.sandbox.story import (
     pod_not_ready,
     pod_running,
     pod_unschedulable,
-    qualified,
 )
 
 RESPONDER: Final = "incident-responder"

@@ -1,9 +1,9 @@
 """What `/healthz` and `/readyz` say, and why: counts and reasons, never event text.
 
-Not ready: before the first look at everything that shall be owned; while any owned namespace has gone without a
-live watch for 90 s; while every namespace is forbidden; while stopping. A standby is ready when its workers are warm
-and nothing keeps it from leading. A 403 is reported and not counted, for one team's missing RoleBinding must not take
-the controller out of service. Pure: `now_at` is an argument.
+Not ready: while the CRD is missing; before the first look at everything that shall be owned; while any owned
+namespace has gone without a live watch for 90 s; while every namespace is forbidden; while stopping. A standby is
+ready when its workers are warm and nothing keeps it from leading. A 403 is reported and not counted, for one team's
+missing RoleBinding must not take the controller out of service. Pure: `now_at` is an argument.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from typing import Any, Final
 from khook.messages import NamespaceReport
 
 DEAF_AFTER_S: Final = 90.0
+CRD_MISSING: Final = "the cluster does not know Hooks: install kagent-hook-crds first"
 NAMES_MOST: Final = 20
 """Namespaces named in a body; the count tells the rest."""
 
@@ -36,6 +37,8 @@ class Health:
 
     hooks_synced: bool = False
     hooks_reason: str = "hooks not listed yet"
+    crd_missing: bool = False
+    """The API server does not know Hooks; it is asked again."""
     stopping: bool = False
     leading: bool = True
     election_problem: str = ""
@@ -111,7 +114,9 @@ class Health:
         reasons = []
         if self.stopping:
             reasons.append("stopping")
-        if not self.hooks_synced:
+        if self.crd_missing:
+            reasons.append(CRD_MISSING)
+        elif not self.hooks_synced:
             reasons.append(self.hooks_reason)
         elif not self._started():
             reasons.append("namespaces are being started")

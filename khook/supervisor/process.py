@@ -10,6 +10,8 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+import msgspec
+
 from khook import log, messages, metrics
 from khook.core.election import LeaseLimits
 from khook.errors import PoolGaveUp
@@ -18,19 +20,20 @@ from khook.kube.client import KubeClient
 from khook.kube.credentials import Credentials
 from khook.kube.lease import Lease
 from khook.kube.resources import HOOKS_METADATA, HookMetadata
-from khook.kube.watch import Watch
+from khook.kube.watch import Watch, WatchEnd
 from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.settings import Settings
 from khook.sizing import slot_names
+from khook.summary import WorkerSummary
 from khook.supervisor.agent_credentials import AgentCredentials
 from khook.supervisor.api_credentials import ApiCredentials
-from khook.supervisor.health import Health
+from khook.supervisor.health import CRD_MISSING, Health
 from khook.supervisor.hooks import HookIndex
 from khook.supervisor.leader import FIRST_EPOCHS, Election, Leadership, NoElection
 from khook.supervisor.load import Loads
 from khook.supervisor.reports import Reports
-from khook.supervisor.status_document import RingStatus, status_document
-from khook.supervisor.status_document import encode as encode_status
+from khook.supervisor.status_document import AgentAccessStatus, Replica, RingStatus, Status, Watched, status_document
+from khook.supervisor.summaries import NOTHING, Summaries
 from shards.launch import Launcher
 from shards.policy import Phase, PoolLimits
 from shards.pool import Pool, PoolBroken, PoolView
@@ -77,6 +80,7 @@ class Supervisor:
         )
         self._health = Health()
         self._loads = Loads(now_at=clock.monotonic())
+        self._started_at, self._started_time = clock.monotonic(), clock.now()
         self._reports = Reports(health=self._health, loads=self._loads, now_at=clock.monotonic())
         self._stop = asyncio.Event()
         self._owning: asyncio.TimerHandle | None = None
@@ -110,6 +114,7 @@ class Supervisor:
             limits=pool_limits or PoolLimits(heartbeat_timeout_s=settings.heartbeat_timeout_s),
             log=log.get("pool"),
         )
+        self._summaries = Summaries(tell=self._pool.tell_slot)
 
     # What runs.
 
@@ -157,13 +162,14 @@ class Supervisor:
         self._health.stopping = True
         self._stop.set()
 
-    def ready(self) -> tuple[bool, dict[str, object]]:
+    def ready(self) -> tuple[bool, dict[str, Any]]:
         """The verdict and the body of `/readyz`."""
         now_at = self._clock.monotonic()
         leadership = self._leadership
         self._health.leading = leadership.leading
         self._health.election_problem = leadership.problem
         self._health.cold_workers = 0 if leadership.leading else self._cold_workers()
+        self._look_for_crd()
         self._health.hooks_synced = all(index.synced.is_set() for index in self._indexes)
         errors = [watch.health.last_error for watch in self._watches if watch.health.last_error]
         self._health.hooks_reason = f"hooks not listed yet: {errors[0]}" if errors else "hooks not listed yet"
@@ -173,16 +179,32 @@ class Supervisor:
             "agentAccess": self._agents.body(needed=self._key_needed()),
         }
 
-    def status(self) -> bytes:
-        """The body of `/status.json`."""
-        document = status_document(
+    async def status(self) -> Status:
+        """What `/status.json` and the page show. While we lead, the workers are asked what they have."""
+        told = await self._summaries.gather(self._pool.view().slots) if self._leadership.leading else NOTHING
+        return status_document(
             leadership=self._leadership,
             lease_namespace=self._lease_namespace,
             ring=RingStatus(self._settings.virtual_nodes, self._settings.max_load_factor),
             view=self._pool.view(),
             rates=self._loads.rates(self._clock.monotonic()),
+            replica=self._replica(),
+            told=told,
         )
-        return encode_status(document)
+
+    def _replica(self) -> Replica:
+        ready, body = self.ready()
+        now_at = self._clock.monotonic()
+        return Replica(
+            now=self._client.server_now(),
+            started_time=self._started_time,
+            uptime_s=now_at - self._started_at,
+            ready=ready,
+            reasons=body["reasons"],
+            watched=Watched(**self._health.counts(now_at)),
+            agent_access=msgspec.convert(self._agents.body(needed=self._key_needed()), AgentAccessStatus),
+            status_port=self._settings.status_address.port,
+        )
 
     def view(self) -> PoolView:
         return self._pool.view()
@@ -280,13 +302,20 @@ class Supervisor:
         self._reports.came(slot, messages.decode_report(report), now_at=self._clock.monotonic())
 
     def asked(self, slot: str, question: bytes) -> None:
-        messages.decode_question(question)
+        match messages.decode_from_worker(question):
+            case WorkerSummary() as summary:
+                self._summaries.came(slot, summary)
+            case messages.NeedCredentials():
+                self._answer_later(slot)
+
+    def _answer_later(self, slot: str) -> None:
         task = asyncio.create_task(self._answer_credentials(slot))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
     def died(self, slot: str, how: str) -> None:
         self._reports.died(slot)
+        self._summaries.died(slot)
         metrics.slot_died(slot)
         if not self._health.stopping:
             metrics.worker_restarted(slot)
@@ -320,6 +349,7 @@ class Supervisor:
 
     async def _keep_health(self) -> None:
         while True:
+            self._look_for_crd()
             view, now_at = self._pool.view(), self._clock.monotonic()
             self._reports.tick(view, now_at=now_at)
             metrics.role(leads=self._leadership.leading)
@@ -328,6 +358,13 @@ class Supervisor:
             for state, count in self._health.counts(now_at).items():
                 metrics.namespaces(state, count)
             await asyncio.sleep(self._ticks.health_s)
+
+    def _look_for_crd(self) -> None:
+        """Said once, each time that it goes missing; the watches ask again by themselves."""
+        missing = any(watch.health.last_error == WatchEnd.MISSING for watch in self._watches)
+        if missing and not self._health.crd_missing:
+            self._log.error("crd not found", problem=CRD_MISSING)
+        self._health.crd_missing = missing
 
 
 def _to_worker(credentials: Credentials) -> bytes:

@@ -1,13 +1,13 @@
-"""The supervisor's HTTP: `/metrics` on one port, `/healthz` and `/readyz` on another, `/status.json` at an address.
+"""The supervisor's HTTP: `/metrics` on one port, `/healthz` and `/readyz` on another, the status at an address.
 
-Scrapes and status documents are made one at a time and kept for a second, so that an eager reader cannot load the
-loop that also supervises. Bodies are counts, names and reasons. What cannot be listened on is a bad setting: all of
-it is said at once.
+Scrapes are made one at a time and kept for a second, so that an eager reader cannot load the loop that also
+supervises. Bodies are counts, names and reasons. What cannot be listened on is a bad setting: all of it is said at
+once.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,31 +16,13 @@ from aiohttp import web
 
 from khook.address import Address
 from khook.errors import SettingsError
+from khook.supervisor.kept import Kept
+from khook.supervisor.status_document import Status
+from khook.supervisor.status_site import status_app
 
-KEPT_S: Final = 1.0
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 JSON_TYPE: Final = "application/json"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a pod's probes and scrapes come from outside
-
-Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Kept:
-    """What `make` gave last, for a second; one reader at a time makes it anew."""
-
-    def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:
-        self._make = make
-        self._lock = asyncio.Lock()
-        self._body = b""
-        self._made_at = float("-inf")
-
-    async def read(self) -> bytes:
-        async with self._lock:
-            now_at = asyncio.get_running_loop().time()
-            if now_at - self._made_at >= KEPT_S:
-                self._body = await self._make()
-                self._made_at = asyncio.get_running_loop().time()
-            return self._body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,34 +36,37 @@ class Listening:
 
 class Servers:
     """The three listeners. `exposition()` reads the metrics directory, in a thread; `ready()` gives the verdict and the
-    body; `status()` the document."""
+    body; `status()` asks for the document."""
 
     def __init__(
         self,
         *,
         exposition: Callable[[], bytes],
         ready: Callable[[], tuple[bool, dict[str, Any]]],
-        status: Callable[[], bytes],
+        status: Callable[[], Awaitable[Status]],
     ) -> None:
         self._scrape = Kept(lambda: asyncio.to_thread(exposition))
         self._ready = ready
         self._status = status
-        self._document = Kept(self._documented)
         self._runners: list[web.AppRunner] = []
 
     async def start(
         self, *, metrics_port: int, health_port: int, status_address: Address, host: str = EVERYWHERE
     ) -> Listening:
         """Raises SettingsError with each that cannot be listened on, under its setting's name."""
-        wanted: list[tuple[str, Address, Mapping[str, Route]]] = [
-            ("METRICS_PORT", Address(host, metrics_port), {"/metrics": self._metrics}),
-            ("HEALTH_PORT", Address(host, health_port), {"/healthz": self._healthz, "/readyz": self._readyz}),
-            ("KHOOK_STATUS_ADDRESS", status_address, {"/status.json": self._status_json}),
+        metrics_app, health_app = web.Application(), web.Application()
+        metrics_app.router.add_get("/metrics", self._metrics)
+        health_app.router.add_get("/healthz", self._healthz)
+        health_app.router.add_get("/readyz", self._readyz)
+        wanted = [
+            ("METRICS_PORT", Address(host, metrics_port), metrics_app),
+            ("HEALTH_PORT", Address(host, health_port), health_app),
+            ("KHOOK_STATUS_ADDRESS", status_address, status_app(self._status, address=status_address)),
         ]
         bound, problems = [], []
-        for name, address, routes in wanted:
+        for name, address, app in wanted:
             try:
-                bound.append(await self._listen(address, routes))
+                bound.append(await self._listen(address, app))
             except OSError as error:
                 problems.append(f"{name}: cannot listen on {address}: {_why(error)}; choose another, or 0 for any free")
         if problems:
@@ -94,11 +79,8 @@ class Servers:
             await runner.cleanup()
         self._runners.clear()
 
-    async def _listen(self, address: Address, routes: Mapping[str, Route]) -> int:
+    async def _listen(self, address: Address, app: web.Application) -> int:
         """The port. Raises OSError."""
-        app = web.Application()
-        for path, handler in routes.items():
-            app.router.add_get(path, handler)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
@@ -116,12 +98,6 @@ class Servers:
     async def _readyz(self, _: web.Request) -> web.Response:
         ready, body = self._ready()
         return web.Response(status=200 if ready else 503, body=orjson.dumps(body), headers={"Content-Type": JSON_TYPE})
-
-    async def _status_json(self, _: web.Request) -> web.Response:
-        return web.Response(body=await self._document.read(), headers={"Content-Type": JSON_TYPE})
-
-    async def _documented(self) -> bytes:
-        return self._status()
 
 
 def _why(error: OSError) -> str:

@@ -1,11 +1,14 @@
-"""What `/status.json` says: who leads, which slot owns what, and what it costs.
+"""What `/status.json` and the page say: who leads, which slot owns what at which cost, and what the workers told.
 
-Pure: made from the pool's view, the measured rates and what is known of the leader. It shows names of namespaces,
-numbers, and reasons of our own; never the text of an Event, a prompt or a secret. Structs, because ten thousand of
-them are made at once in the loop that supervises; the command that reads the document decodes the same ones.
+Pure: made from the pool's view, the measured rates, what is known of the leader, and the workers' summaries. It shows
+names, times, numbers, and reasons of our own; never the text of an Event, a prompt or a secret. Structs, because ten
+thousand of them are made at once in the loop that supervises; the command that reads the document decodes the same
+ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +17,9 @@ import msgspec
 from khook.api import names
 from khook.core.election import JOINT
 from khook.log import redacted
+from khook.summary import HeldBack, HookTrouble, IncidentSummary
+from khook.supervisor.merged_summary import AgentStatus, merge
+from khook.supervisor.summaries import NOTHING, Told
 from shards.user import KeyView, PoolView, SlotView
 
 if TYPE_CHECKING:  # the command that reads the document has no use for the election
@@ -62,12 +68,42 @@ class RingStatus(msgspec.Struct, frozen=True, rename="camel"):
     max_load_factor: float
 
 
+class Watched(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Wanted namespaces by how their watches are, as `/readyz` counts them."""
+
+    live: int = 0
+    starting: int = 0
+    forbidden: int = 0
+    deaf: int = 0
+
+
 class Totals(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     namespaces: int
     waiting: int
     load: float
     lines_per_second: float
     restarts: int
+    hooks: int = 0
+    suspended_hooks: int = 0
+    hooks_in_trouble: int = 0
+    firing: int = 0
+    resolved: int = 0
+    """Lately: those that are still remembered."""
+    held_signals: int = 0
+    """Those that wait for their entry's `holdFor`: no incident yet."""
+    calls: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of the incidents, by state, and state/reason where there is one."""
+    watched: Watched = Watched()
+
+
+class AgentAccessStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The key for kagent: never what it is, only whether there is one."""
+
+    key: bool
+    needed: bool = False
+    command: str | None = None
+    """What gives one, where there is none."""
+    problems: list[str] = msgspec.field(default_factory=list)
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -82,6 +118,38 @@ class Status(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     waiting: list[NamespaceLoad]
     """Wanted, and with nobody."""
     totals: Totals
+    # A khook that was older than these has none of them: `khook shards` of this version can read it all the same.
+    port_forward: str | None = None
+    """The command that brings the leader's page here, where another replica leads and its pod is known."""
+    generated_time: datetime | None = None
+    started_time: datetime | None = None
+    uptime_seconds: float = 0.0
+    ready: bool = True
+    reasons: list[str] = msgspec.field(default_factory=list)
+    """Why it is not ready, as `/readyz` says."""
+    agent_access: AgentAccessStatus | None = None
+    incidents: list[IncidentSummary] = msgspec.field(default_factory=list)
+    """Firing ones first, then the newest first; of each worker so many at most, see `totals` for how many there are."""
+    held_back: list[HeldBack] = msgspec.field(default_factory=list)
+    agents: list[AgentStatus] = msgspec.field(default_factory=list)
+    hooks_in_trouble: list[HookTrouble] = msgspec.field(default_factory=list)
+    silent_slots: list[str] = msgspec.field(default_factory=list)
+    """Their workers did not tell in time: what they have is missing in all that is about incidents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """This process, as it is when somebody looks."""
+
+    now: datetime
+    started_time: datetime
+    uptime_s: float
+    ready: bool
+    reasons: Sequence[str]
+    watched: Watched
+    agent_access: AgentAccessStatus
+    status_port: int = 0
+    """Where all replicas serve their status; 0: each wherever it found room."""
 
 
 def status_document(
@@ -91,8 +159,11 @@ def status_document(
     ring: RingStatus,
     view: PoolView,
     rates: Mapping[str, float],
+    replica: Replica,
+    told: Told = NOTHING,
 ) -> Status:
-    """`rates`: lines a second; a namespace that is not in it has none."""
+    """`rates`: lines a second; a namespace that is not in it has none. `told`: by the workers."""
+    merged = merge(told.summaries)
     waiting = sorted(name for name, key in view.keys.items() if key.slot is None)
     return Status(
         version=VERSION,
@@ -109,7 +180,27 @@ def status_document(
             load=_rounded(sum(key.weight for key in view.keys.values())),
             lines_per_second=_rounded(sum(rates.values())),
             restarts=sum(slot.restarts for slot in view.slots.values()),
+            hooks=merged.hooks,
+            suspended_hooks=merged.suspended_hooks,
+            hooks_in_trouble=merged.hooks_in_trouble_count,
+            firing=merged.firing,
+            resolved=merged.resolved,
+            held_signals=merged.held_signals,
+            calls=merged.calls,
+            watched=replica.watched,
         ),
+        port_forward=None if leadership.leading else _port_forward(leadership.leader, lease_namespace, replica),
+        generated_time=replica.now,
+        started_time=replica.started_time,
+        uptime_seconds=_rounded(replica.uptime_s),
+        ready=replica.ready,
+        reasons=[redacted(reason) for reason in replica.reasons],
+        agent_access=replica.agent_access,
+        incidents=merged.incidents,
+        held_back=merged.held_back,
+        agents=merged.agents,
+        hooks_in_trouble=merged.hooks_in_trouble,
+        silent_slots=list(told.silent),
     )
 
 
@@ -123,11 +214,21 @@ def decode(body: bytes) -> Status:
 
 
 def command(leader: str, namespace: str) -> str | None:
-    """What asks the leader's pod, to be pasted into a shell; None where it is not known, or is no pod's name: anybody
-    who may write the Lease writes what stands there."""
-    pod = leader.rpartition(JOINT)[0]
+    """What asks the leader's pod, to be pasted into a shell; None where that is not known."""
+    where = _pod(leader, namespace)
+    return None if where is None else f"kubectl exec {where} -- khook shards"
+
+
+def _port_forward(leader: str, namespace: str, replica: Replica) -> str | None:
+    where = _pod(leader, namespace)
+    return None if where is None or not replica.status_port else f"kubectl port-forward {where} {replica.status_port}"
+
+
+def _pod(leader: str, namespace: str) -> str | None:
+    """The leader's pod as arguments of kubectl; None where it is not known, or is no pod's name: anybody who may
+    write the Lease writes what stands there."""
     try:
-        return f"kubectl exec -n {names.namespace(namespace)} {names.agent(pod)} -- khook shards"
+        return f"-n {names.namespace(namespace)} {names.agent(leader.rpartition(JOINT)[0])}"
     except ValueError:
         return None
 

@@ -36,7 +36,7 @@ from khook.worker.attempts import Attempts, Stay, doubt_after_crash
 from khook.worker.counters import CallCounters
 from khook.worker.job import Job
 from khook.worker.kagent import Kagent
-from khook.worker.lot import Lot, Wake
+from khook.worker.lot import Lot, Troubled, Wake
 from khook.worker.status import Commit
 from khook.worker.table import HookTable
 from khook.worker.turnstile import Turnstile
@@ -136,6 +136,10 @@ class Delivery:
 
     def parked(self) -> dict[ParkReason, int]:
         return dict(self._lot.parked)
+
+    def troubled(self) -> dict[str, Troubled]:
+        """The agents whose calls have to wait, by name."""
+        return self._lot.troubled()
 
     def submit(self, job: Job) -> None:
         """Start delivering; a call that is under way already is left alone."""

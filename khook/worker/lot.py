@@ -7,6 +7,7 @@ waits past its own end. Calls that wait for a key go when it changes, or every f
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
@@ -49,6 +50,16 @@ class Wake(Enum):
     OVERDUE = auto()
     FULL = auto()
     """Others have a better claim to the place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Troubled:
+    """An agent whose breaker is not closed, or that calls are parked for."""
+
+    breaker: BreakerState
+    retry_in_s: float | None
+    """Until a call may try, while the breaker is open."""
+    parked: Mapping[ParkReason, int]
 
 
 class Lot:
@@ -137,6 +148,22 @@ class Lot:
     @property
     def parked(self) -> Mapping[ParkReason, int]:
         return self._parking.counts
+
+    def troubled(self) -> dict[str, Troubled]:
+        """By agent: what a person who looks is told. The others are well, as far as is known."""
+        now_at = self._clock.monotonic()
+        parked = self._parking.by_agent()
+        broken = {agent for agent, breaker in self._breakers.items() if breaker.state is not BreakerState.CLOSED}
+        found = {}
+        for agent in sorted(broken | parked.keys()):
+            breaker = self._breakers.get(agent)
+            until_at = None if breaker is None else breaker.until_at
+            found[agent] = Troubled(
+                breaker=BreakerState.CLOSED if breaker is None else breaker.state,
+                retry_in_s=None if until_at is None else max(0.0, until_at - now_at),
+                parked=parked.get(agent, {}),
+            )
+        return found
 
     # Waiting.
 

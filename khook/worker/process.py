@@ -35,6 +35,7 @@ from khook.seams import DEFAULT_TICKS, Clock, Ticks, Transports
 from khook.worker.delivery import Delivery, DeliveryLimits
 from khook.worker.namespace import OwnedNamespace
 from khook.worker.parts import Parts
+from khook.worker.summary import summarize
 from shards.launch import Seat
 from shards.member import Member
 
@@ -74,6 +75,7 @@ class WorkerWork:
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._parts: Parts | None = None
+        self._summing: asyncio.Task[None] | None = None
 
     def joins(self, member: Member) -> None:
         self._member = member
@@ -115,6 +117,8 @@ class WorkerWork:
                 log.register_secret(access.api_key)
                 if self._parts is not None:
                     self._parts.delivery.access_changed(access)
+            case messages.TellSummary():
+                self._spawn_summary()
 
     def report(self) -> bytes:
         if self._defect is not None:
@@ -128,13 +132,24 @@ class WorkerWork:
             )
         )
 
+    def _spawn_summary(self) -> None:
+        """One at a time: whoever asks again meanwhile gets this one."""
+        if self._parts is not None and (self._summing is None or self._summing.done()):
+            self._summing = asyncio.create_task(self._tell_summary(self._parts))
+            self._summing.add_done_callback(self._ended)
+
+    async def _tell_summary(self, parts: Parts) -> None:
+        tables = [table for namespace in self._namespaces.values() for table in namespace.tables]
+        summary = await summarize(tables, parts.delivery.troubled(), now=parts.now())
+        self._member.ask(messages.encode(summary))
+
     async def drain(self, drain_s: float) -> None:
         within_s = max(0.0, drain_s - FLUSH_S - 1.0)
         namespaces, self._namespaces = self._namespaces, {}  # no tick any more: it could begin a call
         await asyncio.gather(*(one.stop(within_s=within_s, flush_s=FLUSH_S) for one in namespaces.values()))
         if self._parts is not None:
             await self._parts.audit.flush(self._seams.clock.monotonic() + AUDIT_FLUSH_S)
-        for task in self._tasks:
+        for task in (*self._tasks, *([self._summing] if self._summing else ())):
             task.cancel()
         self._gauge(Counter(), Counter())
         self._gauge_delivery()

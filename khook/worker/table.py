@@ -187,6 +187,18 @@ class HookTable:
         return self._configured.suspended
 
     @property
+    def held_signals(self) -> int:
+        """Signals that wait for their entry's `holdFor`."""
+        return len(self._holds)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not Ready, or that it has no room for a new incident."""
+        found = self._problems()
+        first = next((problem.value for problem in Problem if found.get(problem)), None)
+        return first or ("Full" if self._book.full else None)
+
+    @property
     def waits_for_oom(self) -> bool:
         """Both kinds of entry: a restart Event may turn out to be the oom-kill entry's business."""
         types = {entry.event_type for entry in self._configured.entries}
@@ -290,6 +302,8 @@ class HookTable:
         return []
 
     def _reword(self, key: RowKey, row: Row, signal: Signal, texts: list[CallId]) -> None:
+        if not row_rules.says_more(row, signal, now=self._now(), rules=self._rules):
+            return
         reworded = row_rules.reworded(row, signal, pod_count=self._book.pods_failed(key, row, signal))
         if reworded is not row and row.call is not None:
             self._book.put(key, reworded)

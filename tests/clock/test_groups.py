@@ -165,6 +165,24 @@ def test_a_worker_killed_inside_the_group_wait_leaves_one_call_that_names_all_po
     play(story)
 
 
+def test_a_worker_killed_inside_the_group_wait_names_no_pod_that_failed_long_before() -> None:
+    async def story(world: World) -> None:
+        await world.begin(GROUPED)
+        pods = await replicas(world, 3, owner=await world.deployment())
+        await crash(world, pods[:1])
+        await world.after(6 * 60)
+        await crash(world, pods[1:2])  # inside the window
+        await world.called(1)
+        await world.after(20 * 60)
+        await crash(world, pods[2:])
+        await world.after(2)
+        world.kill_worker("shop")
+        run = (await world.called(2))[-1]
+        assert [name for name in NAMES[:3] if named(run, name)] == ["web-2"]
+
+    play(story)
+
+
 def test_a_group_resolves_when_the_last_of_its_pods_is_well() -> None:
     async def story(world: World) -> None:
         await world.begin(GROUPED)

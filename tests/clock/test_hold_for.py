@@ -156,6 +156,33 @@ def test_an_old_event_that_a_list_shows_is_held_from_when_its_pod_became_not_rea
     play(story)
 
 
+@pytest.mark.parametrize("killed_when", ["well", "unwell again"])
+def test_an_event_of_trouble_that_passed_does_not_shorten_the_next_hold(killed_when: str) -> None:
+    """Nobody saw the recovery: who has the namespace now lists an Event that is older than the pod's trouble."""
+
+    async def story(world: World) -> None:
+        await world.begin(PROBED)
+        one = await world.well()
+        await not_ready(world, one)
+        await world.says(*PROBE, of=one)
+        await world.after(60)
+        await world.cluster.pod_status(one, running(now=world.now()))
+        await world.after(30)
+        if killed_when == "well":
+            world.kill_worker("shop")
+        await world.after(30)
+        await not_ready(world, one)
+        since = world.now()
+        await world.says(*PROBE, of=one)
+        await world.after(10)
+        if killed_when == "unwell again":
+            world.kill_worker("shop")
+        (run,) = await world.called(1)
+        assert (run.time - since).total_seconds() == pytest.approx(120, abs=3)
+
+    play(story)
+
+
 def test_what_is_held_goes_with_its_pod_and_with_its_entry() -> None:
     async def story(world: World) -> None:
         await world.begin(PENDING)

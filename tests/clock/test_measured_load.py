@@ -2,9 +2,7 @@
 
 import asyncio
 from math import exp
-from typing import Any
 
-import orjson
 import pytest
 from support.cluster import MERGE_PATCH
 from support.objects import Json, entry, hook, pod, running
@@ -33,27 +31,22 @@ async def two_namespaces(world: World) -> Json:
     return await world.well()
 
 
-def status(world: World) -> Any:
-    """`/status.json`, as it arrives."""
-    return orjson.loads(world.supervisor.status())
-
-
-def shown(world: World) -> dict[str, Json]:
-    """Its namespaces by name."""
-    said = status(world)
+async def shown(world: World) -> dict[str, Json]:
+    """The status document's namespaces by name."""
+    said = await world.status()
     return {one["namespace"]: one for slot in said["slots"] for one in slot["namespaces"]}
 
 
 def test_a_busy_namespace_shows_its_rate_after_a_while_and_a_quiet_one_none() -> None:
     async def story(world: World) -> None:
         busy = await two_namespaces(world)
-        assert shown(world)["shop"]["linesPerSecond"] < 0.1
+        assert (await shown(world))["shop"]["linesPerSecond"] < 0.1
         await chatter(world, busy, every_s=1.0, for_s=2 * TIME_CONSTANT_S)
-        rates = {name: one["linesPerSecond"] for name, one in shown(world).items()}
+        rates = {name: one["linesPerSecond"] for name, one in (await shown(world)).items()}
         assert rates["shop"] == pytest.approx(1 - exp(-2), rel=0.05)
         assert rates["quiet"] < 0.01
         await world.after(2 * TIME_CONSTANT_S)
-        assert shown(world)["shop"]["linesPerSecond"] == pytest.approx(rates["shop"] * exp(-2), rel=0.05)
+        assert (await shown(world))["shop"]["linesPerSecond"] == pytest.approx(rates["shop"] * exp(-2), rel=0.05)
 
     play(story)
 
@@ -67,7 +60,7 @@ def test_weights_reach_the_pool_within_a_minute() -> None:
         keys = world.supervisor.view().keys
         assert keys["shop"].weight > BASE_WEIGHT + 0.2
         assert keys["quiet"].weight == pytest.approx(BASE_WEIGHT, abs=0.01)
-        assert keys["shop"].weight == pytest.approx(shown(world)["shop"]["weight"], abs=0.001)
+        assert keys["shop"].weight == pytest.approx((await shown(world))["shop"]["weight"], abs=0.001)
 
     play(story)
 
@@ -80,10 +73,10 @@ def test_a_relist_and_a_killed_worker_are_no_load() -> None:
         for number in range(60):
             await world.cluster.pod(pod(f"p-{number}", namespace="quiet"), running(now=world.now()))
         await world.after(2 * TIME_CONSTANT_S)
-        settled = shown(world)["quiet"]["linesPerSecond"]
+        settled = (await shown(world))["quiet"]["linesPerSecond"]
         world.kill_worker("quiet")
         await world.after(30)
-        assert shown(world)["quiet"]["linesPerSecond"] <= settled
+        assert (await shown(world))["quiet"]["linesPerSecond"] <= settled
 
     play(story)
 
@@ -98,7 +91,7 @@ def test_how_uneven_the_workers_may_be_is_the_setting(factor: str, most: int) ->
             await world.cluster.namespace(name)
             await world.cluster.hook(hook("h", entry("pod-restart"), namespace=name))
         await world.start()
-        said = status(world)
+        said = await world.status()
         assert max(len(slot["namespaces"]) for slot in said["slots"]) == most
         assert said["ring"] == {"virtualNodes": 256, "maxLoadFactor": float(factor)}
 
@@ -108,13 +101,14 @@ def test_how_uneven_the_workers_may_be_is_the_setting(factor: str, most: int) ->
 def test_the_status_names_the_slot_and_the_epoch_of_every_namespace() -> None:
     async def story(world: World) -> None:
         await two_namespaces(world)
-        said = status(world)
+        said = await world.status()
         assert said["leading"] is True
         assert said["leader"]["identity"] == said["identity"] == "khook-0"
         owners = {one["namespace"]: slot["slot"] for slot in said["slots"] for one in slot["namespaces"]}
         assert owners == {name: world.owner(name) for name in ("shop", "quiet")}
-        assert all(one["started"] and one["epoch"] > 0 for one in shown(world).values())
+        assert all(one["started"] and one["epoch"] > 0 for one in (await shown(world)).values())
         await world.cluster.delete_hook("quiet", "h")
-        await world.until(lambda: set(shown(world)) == {"shop"})
+        await world.until(lambda: set(world.supervisor.view().keys) == {"shop"})
+        assert set(await shown(world)) == {"shop"}
 
     play(story)

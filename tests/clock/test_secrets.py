@@ -2,7 +2,7 @@
 
 Both servers tell back in every answer what they were sent, pods print it, and requests fail in drawn ways. What is
 searched is everything that khook shows: log, every write to the API server (status of Hooks, Kubernetes Events),
-metrics, `/readyz`.
+metrics, `/readyz`, the status page and its JSON.
 """
 
 import base64
@@ -27,6 +27,8 @@ from khook.kube.credentials import Credentials
 from khook.sandbox.api_routes import ApiCall
 from khook.sandbox.exchange import Request, Response, Service
 from khook.sandbox.kagent import ANY_AGENT, Behaviour, Fault, FaultKind, Speaks
+from khook.supervisor.status_document import encode
+from khook.supervisor.status_page import render
 
 SAID = "looking into it"
 PROBE = "Readiness probe failed: HTTP probe failed with statuscode: 503"
@@ -158,6 +160,8 @@ def test_no_key_and_no_token_is_shown_anywhere(
             "written": "\n".join(api.written),
             "metrics": metrics.exposition().decode(),
             "readyz": str(world.supervisor.ready()),
+            "status": encode(await world.supervisor.status()).decode(),
+            "page": render(await world.supervisor.status()).decode(),
         }
         assert f"{SAID} with Bearer [redacted]" in shown["written"]
         assert f"{PROBE} [redacted] [redacted] [redacted]" in shown["written"]

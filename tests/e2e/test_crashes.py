@@ -73,7 +73,7 @@ def test_a_killed_worker_and_a_killed_khook_lose_and_repeat_nothing(khook: Insta
     process, agents = khook.khook, khook.agents.kagent
 
     async def story() -> None:
-        await until(lambda: len(agents.runs) >= 30, within_s=10)
+        await until(lambda: len(agents.runs) >= 30, within_s=30)
         await a_worker_is_killed(process)
         calls = len(agents.runs)
         await until(lambda: len(agents.runs) >= calls + 30, within_s=10)

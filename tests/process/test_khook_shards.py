@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from support.api_servers import EmbeddedCluster, install_crd
@@ -89,6 +90,7 @@ def test_the_live_assignment_is_shown_and_planned_with_and_then_nobody_listens(
         try:
             await running.start()
             _shows_the_assignment(running)
+            _shows_the_page(running)
             _plans_from_it(running, tmp_path)
             assert await running.stop() == 0
             gone = khook("shards", KHOOK_STATUS_ADDRESS=running.status_address)  # as in the pod
@@ -113,6 +115,14 @@ def _shows_the_assignment(running: KhookProcess) -> None:
     assert [line.split()[:2] for line in plain[2:4]] == [["w0", "running"], ["w1", "running"]]
     rows = [line.split() for line in plain[5:]]
     assert rows == [[name, owners[name], "1.0", "0.0", "started"] for name in NAMESPACES]
+
+
+def _shows_the_page(running: KhookProcess) -> None:
+    """The workers told, over their channels, which Hooks they have."""
+    said = httpx.get(f"http://{running.status_address}/status.json", trust_env=False).json()
+    assert (said["totals"]["hooks"], said["silentSlots"], said["ready"]) == (3, [], True)
+    page = httpx.get(f"http://{running.status_address}/", trust_env=False).text
+    assert all(f'<span class="name">{name}</span>' in page for name in NAMESPACES)
 
 
 def _plans_from_it(running: KhookProcess, tmp_path: Path) -> None:

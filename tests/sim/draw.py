@@ -1,4 +1,5 @@
 """A world out of a seed. The same seed draws the same world for ever: whoever changes this file retires the corpus.
+What is to be new in some worlds is drawn from a stream of its own, as `storms` does.
 
 What is likely here is what is likely to hurt: tells come in bursts, near the ends of windows and long after; half of
 the faults fall into the seconds around a tell, when something is under way.
@@ -22,6 +23,7 @@ from sim.plan import (
     Trouble,
     WorldPlan,
 )
+from sim.storms import with_storms
 
 NAMESPACES: Final = 6
 AGENTS: Final = ("a0", "a1", "a2", "a3")
@@ -111,7 +113,7 @@ TWO_REPLICAS: Final = (
 
 def draw(seed: int, *, two_replicas: bool = True) -> WorldPlan:
     """`two_replicas` False: every world has one, and is else another world than with True."""
-    return _Drawing(random.Random(seed), seed).world(two_replicas=two_replicas)
+    return with_storms(_Drawing(random.Random(seed), seed).world(two_replicas=two_replicas))
 
 
 class _Drawing:

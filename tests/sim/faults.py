@@ -29,6 +29,8 @@ DEATH_FELT_S: Final = 95.0
 """Silence until a process is taken for dead (36 s), a slot's back-off (30 s at most after many deaths), the restore,
 and 10 s in which a "not sent" is not believed."""
 RUN_FELT_S: Final = 45.0
+OWNERS_FELT_S: Final = 6.0
+"""A look-up is waited for no longer than this; then the direct controller stands in."""
 LEASE_FELT_S: Final = 135.0
 """A leader that could not renew gives up (40 s), and its Lease runs out (60 s) before another takes it (15 s)."""
 
@@ -194,6 +196,10 @@ class Faults:
                 refused = _of(fault.kind)
                 self._for_a_while(fault, api.fault(refused, answer=Refuse(), times=None))
                 api.cut_connections(refused)
+            case Harm.OWNERS_HIDDEN:
+                hidden = Response(status=int(fault.kind), body=b'{"kind":"Status"}')
+                self._for_a_while(fault, api.fault(_owner_read, answer=hidden, times=None))
+                felt_s = OWNERS_FELT_S
             case Harm.LEASE_REFUSED:
                 self._for_a_while(fault, api.fault(_lease_write, answer=Refuse(), times=None))
             case _:
@@ -222,6 +228,10 @@ def _writes(call: ApiCall) -> bool:
 
 def _status_patch(call: ApiCall) -> bool:
     return (call.verb, call.resource) == ("patch", "hooks/status")
+
+
+def _owner_read(call: ApiCall) -> bool:
+    return call.verb == "get" and call.resource in ("replicasets", "jobs")
 
 
 def _lease_write(call: ApiCall) -> bool:

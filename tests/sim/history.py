@@ -10,7 +10,15 @@ from typing import Any
 from sim.plan import Trouble, WorldPlan
 
 IncidentKey = tuple[str, str, str, str]
-"""Hook uid, event type, agent as `namespace/name`, pod."""
+"""Hook uid, event type, agent as `namespace/name`, and the resource: a pod's name, or its owner's `Kind/name`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Spell:
+    """A pod that is Pending, or not Ready, without a break."""
+
+    from_s: float
+    until_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,11 @@ class Told:
     """The latest termination that its pod's status shows is an OOM kill."""
     until_s: float | None = None
     """When it could not be read any more (overwritten, its pod gone); None: never."""
+    spell: Spell | None = None
+    """Its pod was unwell when it was told; None: it was Ready."""
+    controller: str = ""
+    owner: str = ""
+    """Of its pod, as the plan names them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +56,8 @@ class EntryLife:
     from_s: float
     until_s: float = float("inf")
     suspended: list[tuple[float, float]] = field(default_factory=list)
+    groups: bool = False
+    hold_s: float = 0.0
 
     @property
     def namespace(self) -> str:
@@ -76,6 +91,8 @@ class RunFact:
     pod: str
     namespace: str
     protocol: str
+    named: frozenset[str] = frozenset()
+    """Where pods have owners: the pods of its namespace that its prompt names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +106,7 @@ class AttemptFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFact:
-    """One row of one version of a Hook's status, where it differs from the version before."""
+    """One row of one version of a Hook's status, where it differs from the version before; no state: it is gone."""
 
     at_s: float
     key: IncidentKey

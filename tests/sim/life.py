@@ -5,6 +5,7 @@ import gc
 import heapq
 import logging
 import random
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -91,7 +92,8 @@ class World:
             later=self._later,
         )
         self._cluster = cluster
-        self._rows: dict[IncidentKey, Any] = {}
+        self._rows: dict[str, dict[IncidentKey, Any]] = {}
+        """By Hook, as its last status had them."""
         self._hooks_watch: Watch | None = None
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
@@ -165,27 +167,33 @@ class World:
     def _status_moved(self, hook: dict[str, Any]) -> None:
         uid, rows = hook["metadata"]["uid"], hook["status"].get("activeEvents") or ()
         self.history.sizes.rows = max(self.history.sizes.rows, len(rows))
+        before = self._rows.get(uid, {})
+        after: dict[IncidentKey, Any] = {}
         for row in rows:
-            key = (uid, row["eventType"], row.get("agent", ""), row["resourceName"])
-            call = row.get("call") or {}
-            seen = (call, row["status"])
-            if self._rows.get(key) == seen:
-                continue
-            self._rows[key] = seen
-            self.history.rows.append(
-                RowFact(
-                    at_s=self._loop.time(),
-                    key=key,
-                    call_id=call.get("id", ""),
-                    state=call.get("state", ""),
-                    reason=call.get("reason", ""),
-                    firing=row["status"] == "firing",
-                    number=next(self.network.numbers),
-                    claimed_s=_seconds(call.get("claimedTime")) or 0.0,
-                    accepted_s=_seconds(call.get("acceptedTime")),
-                    ended_s=_seconds(call.get("endedTime")),
-                )
+            key, call = _key(uid, row), row.get("call") or {}
+            seen = after[key] = (call, row["status"])
+            if before.get(key) != seen:
+                self._row_moved(key, call, firing=row["status"] == "firing")
+        for key in before:
+            if key not in after:
+                self._row_moved(key, {}, firing=False)
+        self._rows[uid] = after
+
+    def _row_moved(self, key: IncidentKey, call: dict[str, Any], *, firing: bool) -> None:
+        self.history.rows.append(
+            RowFact(
+                at_s=self._loop.time(),
+                key=key,
+                call_id=call.get("id", ""),
+                state=call.get("state", ""),
+                reason=call.get("reason", ""),
+                firing=firing,
+                number=next(self.network.numbers),
+                claimed_s=_seconds(call.get("claimedTime")) or 0.0,
+                accepted_s=_seconds(call.get("acceptedTime")),
+                ended_s=_seconds(call.get("endedTime")),
             )
+        )
 
     # The end.
 
@@ -222,7 +230,7 @@ class World:
                 end.wanted.append(namespace)
             status = self._cluster.get(path).get("status") or {}
             for row in status.get("activeEvents") or ():
-                end.rows[uid, row["eventType"], row.get("agent", ""), row["resourceName"]] = row
+                end.rows[_key(uid, row)] = row
 
     async def _stop(self) -> None:
         tasks = asyncio.ensure_future(asyncio.gather(*(replica.stop() for replica in self.replicas)))
@@ -238,6 +246,10 @@ class World:
     def _read_records(self) -> None:
         history = self.history
         history.acts, history.streams = self.network.acts, self.network.streams
+        pods: dict[str, set[str]] = {}
+        for pod in self._plan.pods:
+            if any(one.owner for one in self._plan.pods if one.namespace == pod.namespace):
+                pods.setdefault(pod.namespace, set()).add(pod.name)
         for run in self.agents.runs:
             agent = run.agent if "/" in run.agent else f"{AGENT_NAMESPACE}/{run.agent}"
             history.runs.append(
@@ -249,6 +261,7 @@ class World:
                     pod=run.context["resourceName"],
                     namespace=run.context["namespace"],
                     protocol=run.protocol,
+                    named=_named(run.prompt, pods.get(run.context["namespace"])),
                 )
             )
         for attempt in self.agents.attempts:
@@ -265,6 +278,16 @@ def _crd() -> dict[str, Any]:
     for version in made["spec"]["versions"]:
         version["schema"]["openAPIV3Schema"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return made
+
+
+def _key(uid: str, row: dict[str, Any]) -> IncidentKey:
+    kind, name = row.get("resourceKind", "Pod"), row["resourceName"]
+    return (uid, row["eventType"], row.get("agent", ""), name if kind == "Pod" else f"{kind}/{name}")
+
+
+def _named(prompt: str, pods: set[str] | None) -> frozenset[str]:
+    """Those of these pods whose name stands in it."""
+    return frozenset(pods & set(re.findall("[a-z0-9-]+", prompt))) if pods else frozenset()
 
 
 def _where(task: "asyncio.Task[Any]") -> str:

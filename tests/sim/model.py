@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sim.history import Disturbance, EntryLife, History, IncidentKey, RowFact, RunFact, Told
-from sim.plan import Trouble
+from sim.plan import Harm, Trouble
 
 PROMPTLY_S: Final = 8.0
 """From evidence to an agent while all is well: held for its pod's line (2 s), for its text (2 s), some milliseconds."""
+GATHERED_S: Final = 6.0
+"""What a group takes longer: its other pods are waited for (5 s), and its owner is looked up."""
 LOOKED_FOR_S: Final = 15.0
 """What nobody says, that a pod is stuck, is found by a tick; so often does a world tick."""
 SEEN_FOR_S: Final = 21.0
@@ -22,6 +24,23 @@ MAX_SIGNAL_AGE_S: Final = 900.0
 RETRY_GAP_S: Final = 60.0
 SLACK_S: Final = 2.5
 """Times in statuses come from `Date` headers of whole seconds, evidence carries whole seconds too."""
+
+STANDS_IN_FOR_S: Final = 605.0
+"""How long a direct controller may stand in for its owner after a look-up failed, which itself takes five seconds."""
+HIDING_OWNERS: Final = frozenset(
+    {
+        Harm.OWNERS_HIDDEN,
+        Harm.API_AWAY,
+        Harm.API_RESTARTED,
+        Harm.API_BUSY,
+        Harm.API_FAILS,
+        Harm.API_SLOW,
+        Harm.CUT_OFF,
+        Harm.WORKER_STOPPED,
+        Harm.ALL_STOPPED,
+    }
+)
+"""Faults for which a look-up may not be answered in time."""
 
 ACCEPTED_FAILURES: Final = frozenset({"RunFailed", "RunLost", "RunDeadline", "InputRequired"})
 """Reasons of `Failed` that say that an agent had the call."""
@@ -69,6 +88,17 @@ class Call:
                 return fact.at_s
         return None
 
+    @property
+    def waits(self) -> list[tuple[float, float]]:
+        """From when to when the Hook showed that its budget does not allow the call yet."""
+        until_s = [fact.at_s for fact in self.facts[1:]] + [float("inf")]
+        return [(fact.at_s, end_s) for fact, end_s in zip(self.facts, until_s, strict=True) if waits_for_budget(fact)]
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The pods that its agent was told of."""
+        return self.runs[0].named if self.runs else frozenset()
+
     def mutes_until_s(self, cooldown_s: float) -> float:
         """Until when evidence is a repeat of this call's, or meets it in flight."""
         seen = [fact.accepted_s for fact in self.facts if fact.accepted_s is not None]
@@ -76,11 +106,40 @@ class Call:
         return max([self.accepted_s + cooldown_s, *(at + cooldown_s for at in seen), *ended[:1]])
 
 
-def key_of(life: EntryLife, pod: str) -> IncidentKey:
-    return (life.uid, life.event_type, life.agent, pod)
+def keys_of(life: EntryLife, told: Told, *, owner_hidden: bool) -> tuple[IncidentKey, ...]:
+    """The incidents that this evidence may belong to: of its pod, or of its owner; or of who stands in for that."""
+    resources = [told.pod]
+    if life.groups and told.owner:
+        resources = [told.owner, told.controller] if owner_hidden else [told.owner]
+    return tuple((life.uid, life.event_type, life.agent, resource) for resource in dict.fromkeys(resources))
+
+
+def is_about(told: Told, life: EntryLife, resource: str) -> bool:
+    """Whether a call of this entry about this resource may be about this evidence."""
+    resources = (told.owner, told.controller) if life.groups and told.owner else (told.pod,)
+    return resource in resources and justifies(told, life)
+
+
+def spoken(key: IncidentKey) -> str:
+    """For a person."""
+    return f"{key[1]} of {key[3]} for {key[2]} (Hook {key[0][:8]})"
+
+
+def may_stand_in(history: History, from_s: float, until_s: float) -> bool:
+    """Whether the owner of some pod may have been out of sight for a call of that time."""
+    since_s = from_s - STANDS_IN_FOR_S
+    return any(
+        one.what in HIDING_OWNERS and one.from_s <= until_s and one.felt_until_s >= since_s
+        for one in history.disturbances
+    )
+
+
+def waits_for_budget(fact: RowFact) -> bool:
+    return (fact.state, fact.reason) == ("Pending", "Budget")
 
 
 def calls(history: History) -> dict[str, Call]:
+    """By id."""
     found: dict[str, Call] = {}
     for fact in history.rows:
         if fact.call_id:
@@ -181,8 +240,11 @@ def _of_hook(history: History, told: Told, entries: list[EntryLife], *, fair: bo
 def _due(history: History, told: Told, life: EntryLife, *, fair: bool) -> Due | None:
     since_s = max(told.at_s, life.from_s)
     concerned = concerns(life.agent if fair else None)
-    promptly_s = PROMPTLY_S + (LOOKED_FOR_S if told.trouble is Trouble.QUIET else 0.0)
-    by_s = deadline_s(since_s, filter(concerned, history.disturbances), promptly_s=promptly_s)
+    promptly_s = PROMPTLY_S + (GATHERED_S if life.groups else 0.0)
+    promptly_s += LOOKED_FOR_S if told.trouble is Trouble.QUIET or life.hold_s else 0.0
+    by_s = deadline_s(since_s + life.hold_s, filter(concerned, history.disturbances), promptly_s=promptly_s)
+    if life.hold_s and (told.spell is None or told.spell.until_s < by_s):
+        return None
     if life.until_s < by_s + SLACK_S or by_s > history.end_s:
         return None
     if life.from_s > told.at_s and by_s - told.at_s > MAX_SIGNAL_AGE_S - 60.0:
@@ -193,20 +255,23 @@ def _due(history: History, told: Told, life: EntryLife, *, fair: bool) -> Due | 
         return None
     if not _could_be_known(told, life, since_s=since_s, by_s=by_s):
         return None
-    return Due(told=told, keys=(key_of(life, told.pod),), by_s=by_s, cooldown_s=life.cooldown_s)
+    keys = keys_of(life, told, owner_hidden=may_stand_in(history, told.at_s, by_s))
+    return Due(told=told, keys=keys, by_s=by_s, cooldown_s=life.cooldown_s)
 
 
 def _could_be_known(told: Told, life: EntryLife, *, since_s: float, by_s: float) -> bool:
     # An Event speaks for itself; but its pod's labels, and what its container died of, only its pod tells.
-    needs_pod = bool(life.label) or life.event_type == "oom-kill"
+    needs_pod = bool(life.label or life.groups or life.hold_s) or life.event_type == "oom-kill"
     if told.until_s is None or (told.is_event and not needs_pod):
         return True
-    disturbed = by_s > since_s + PROMPTLY_S + LOOKED_FOR_S
+    disturbed = by_s > since_s + life.hold_s + PROMPTLY_S + LOOKED_FOR_S + (GATHERED_S if life.groups else 0.0)
     return told.until_s >= (by_s if disturbed else since_s + SEEN_FOR_S)
 
 
 def answers(call: Call, due: Due) -> bool:
-    """Whether this call, or its visible failure, is what came of the evidence."""
+    """Whether this call, its visible failure, or its visible wait for the budget is what came of the evidence."""
+    if any(since <= due.by_s and due.told.at_s <= until + SLACK_S for since, until in call.waits):
+        return True
     if call.accepted:
         return call.accepted_s <= due.by_s and due.told.at_s <= call.mutes_until_s(due.cooldown_s) + SLACK_S
     failed_s = call.failed_s

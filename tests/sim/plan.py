@@ -23,6 +23,7 @@ class How(StrEnum):
     """How a tell shows its pod's trouble."""
 
     STATUS = "status"
+    """Of a probe: the pod is not Ready from now on, and an Event says why."""
     EVENT = "event"
     REPEAT = "repeat"
     """The last Event patched: its count and its time grow."""
@@ -78,6 +79,8 @@ class Harm(StrEnum):
     """And all watches cut: every one of them meets a 410."""
     WATCHES_REFUSED = "watches refused"
     """Of pods or of Events alone."""
+    OWNERS_HIDDEN = "owners hidden"
+    """Nobody is told who made a ReplicaSet or a Job: 403 or 503."""
     HOOKS_TOUCHED = "hooks touched"
     """Somebody labels the Hooks: their version moves under their writer."""
 
@@ -89,6 +92,10 @@ class EntryPlan:
     cooldown_s: int
     label: str = ""
     """Only pods with `app` equal to it; empty: all."""
+    groups: bool = False
+    """`groupBy: Owner`."""
+    hold_s: int = 0
+    """`holdFor`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,10 @@ class PodPlan:
     name: str
     label: str
     trouble: Trouble
+    controller: str = ""
+    """Its direct one, as `Kind/name`; empty: none."""
+    owner: str = ""
+    """The one at the top: its controller, or who made that."""
 
     @property
     def key(self) -> str:
@@ -135,7 +146,8 @@ class Fault:
     replica: int = 0
     agent: str = ""
     kind: str = ""
-    """Of an agent's fault: `FaultKind`; of refused watches: the resource; of an act: "before" or "after"."""
+    """Of an agent's fault: `FaultKind`; of refused watches: the resource; of an act: "before" or "after"; of hidden
+    owners: the HTTP status."""
     number: int = 1
 
     @property
@@ -175,4 +187,6 @@ class WorldPlan:
     tells: tuple[Tell, ...]
     faults: tuple[Fault, ...]
     end_s: float = 1800.0
+    calls_an_hour: int = 300
+    """Of one Hook."""
     agents: tuple[str, ...] = field(default=())

@@ -312,6 +312,7 @@ class _Settings:
             "LEADER_ELECTION": "true" if plan.election else "false",
             "POD_NAMESPACE": HOME,
             "KHOOK_REDELIVER_FOR": f"{plan.redeliver_for_s}s",
+            "KHOOK_CALLS_PER_HOOK_HOUR": str(plan.calls_an_hour),
             "KHOOK_RUN_DEADLINE": f"{plan.run_deadline_s}s",
         }
         key = (repr(sorted(environ.items())), name)

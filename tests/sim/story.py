@@ -24,12 +24,13 @@ from support.objects import (
     scheduled,
     scheduling_event,
     unschedulable,
+    workload,
 )
 
 from khook.sandbox.api_routes import answer, parse
 from khook.sandbox.exchange import Request
 from khook.sandbox.store import Store
-from sim.history import EntryLife, History, Told
+from sim.history import EntryLife, History, Spell, Told
 from sim.plan import Change, Edit, EntryPlan, HookPlan, How, PodPlan, Tell, Trouble, WorldPlan
 from sim.replica import HOME
 
@@ -46,6 +47,8 @@ _EVENTS: Final = {
     Trouble.KILLED: ("Killing", "Container app failed liveness probe, will be restarted", "Normal"),
 }
 _LEVELS: Final = frozenset({Trouble.UNSCHEDULABLE, Trouble.IMAGE, Trouble.QUIET})
+_VERSIONS: Final = {"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1"}
+"""Of the owners that are there to be read; others are names in their pods alone."""
 
 
 class Cluster:
@@ -89,6 +92,7 @@ class _Pod:
     event: Json | None = None
     repeats: int = 1
     pending: bool = False
+    spell: Spell | None = None
     facts: list[int] = None  # type: ignore[assignment]
     """Where in `History.told` what this pod shows stands."""
 
@@ -113,6 +117,7 @@ class Story:
         self._pods = {one.key: _Pod(one, facts=[]) for one in plan.pods}
         self._hooks: dict[str, HookPlan] = {f"{one.namespace}/{one.name}": one for one in plan.hooks}
         self._uids: dict[str, str] = {}
+        self._owners: dict[tuple[str, str], Json] = {}
 
     def begin(self) -> None:
         for namespace in dict.fromkeys((HOME, *(one.namespace for one in self._plan.hooks))):
@@ -122,8 +127,30 @@ class Story:
             if key not in later:
                 self._create(key, one)
         for pod_ in self._pods.values():
+            self._controller(pod_.plan)
             if pod_.plan.trouble not in _LEVELS:
                 self._make(pod_, running(now=self._now()))
+
+    # Owners.
+
+    def _controller(self, one: PodPlan) -> Json | None:
+        """What its pod names; made, with who made it, when it is first asked for."""
+        if not one.controller:
+            return None
+        made_by = None if one.owner == one.controller else self._owner(one.namespace, one.owner, made_by=None)
+        return self._owner(one.namespace, one.controller, made_by=made_by)
+
+    def _owner(self, namespace: str, key: str, *, made_by: Json | None) -> Json:
+        if (namespace, key) not in self._owners:
+            kind, _, name = key.partition("/")
+            version = _VERSIONS.get(kind, "apps/v1")
+            made = workload(version, kind, name, namespace=namespace, owner=made_by)
+            if kind in _VERSIONS:
+                made = self._cluster.create(f"/apis/{version}/namespaces/{namespace}/{kind.lower()}s", made)
+            else:
+                made["metadata"]["uid"] = f"uid-of-{namespace}-{name}"
+            self._owners[namespace, key] = made
+        return self._owners[namespace, key]
 
     # Hooks.
 
@@ -207,6 +234,8 @@ class Story:
             cooldown_s=one.cooldown_s,
             label=one.label,
             from_s=self._at_s(),
+            groups=one.groups,
+            hold_s=one.hold_s,
         )
 
     def _living(self, key: str) -> list[EntryLife]:
@@ -249,7 +278,7 @@ class Story:
         one = pod_.plan
         made = self._cluster.create(
             f"/api/v1/namespaces/{one.namespace}/pods",
-            pod(one.name, namespace=one.namespace, labels={"app": one.label}),
+            pod(one.name, namespace=one.namespace, labels={"app": one.label}, owner=self._controller(one)),
         )
         pod_.made, pod_.restarts, pod_.event = made, 0, None
         self._status(pod_, status)
@@ -266,6 +295,7 @@ class Story:
             self._cluster.delete(f"/api/v1/namespaces/{one.namespace}/pods/{one.name}")
             pod_.made = None
             pod_.pending = False
+            self._recovers(pod_)
             self._hide(pod_, events_too=True)
 
     def _hide(self, pod_: _Pod, *, events_too: bool) -> None:
@@ -284,7 +314,16 @@ class Story:
         if pod_.made is not None:
             self._status(pod_, running(now=self._now()))
             pod_.pending = False
+            self._recovers(pod_)
             self._hide(pod_, events_too=False)
+
+    def _falls_ill(self, pod_: _Pod) -> None:
+        pod_.spell = pod_.spell or Spell(from_s=self._at_s())
+
+    def _recovers(self, pod_: _Pod) -> None:
+        if pod_.spell is not None:
+            pod_.spell.until_s = self._at_s()
+            pod_.spell = None
 
     def _show(self, pod_: _Pod) -> float | None:
         now, trouble = self._now(), pod_.plan.trouble
@@ -295,8 +334,17 @@ class Story:
             self._recreate(pod_)
             self._make(pod_, _pending(trouble, now))
             pod_.pending = True
+            self._falls_ill(pod_)
             if trouble is Trouble.QUIET:
                 return STUCK_S
+        elif trouble is Trouble.PROBE:
+            if pod_.made is None:
+                self._make(pod_, running(now=now))
+            if pod_.spell is None:
+                self._status(pod_, running(now=now, ready=False))
+                self._falls_ill(pod_)
+            self._say(pod_, again=False)
+            return None
         else:
             if pod_.made is None:
                 self._make(pod_, running(now=now))
@@ -337,6 +385,9 @@ class Story:
                 trouble=pod_.plan.trouble,
                 is_event=is_event,
                 oom=pod_.plan.trouble is Trouble.OOM and pod_.restarts > 0,
+                spell=pod_.spell,
+                controller=pod_.plan.controller,
+                owner=pod_.plan.owner,
             )
         )
 
@@ -355,6 +406,10 @@ def _pending(trouble: Trouble, now: datetime) -> dict[str, Any]:
 
 def _entry(one: EntryPlan, words: str) -> Json:
     more: Json = {"cooldown": f"{one.cooldown_s}s"}
+    if one.groups:
+        more["groupBy"] = "Owner"
+    if one.hold_s:
+        more["holdFor"] = f"{one.hold_s}s"
     if one.label:
         more["selector"] = {"matchLabels": {"app": one.label}}
     return entry(one.event_type, one.agent, prompt=f"{{{{.EventType}}}} of {{{{.ResourceName}}}}: {words}", **more)

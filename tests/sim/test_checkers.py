@@ -15,15 +15,19 @@ from sim.history import (
     EntryLife,
     History,
     Hold,
+    IncidentKey,
     RowFact,
     RunFact,
+    Spell,
     Stream,
     Told,
 )
-from sim.plan import EntryPlan, HookPlan, Machine, Trouble, WorldPlan
+from sim.plan import EntryPlan, HookPlan, Machine, PodPlan, Trouble, WorldPlan
 
 AGENT = "kagent/a0"
 KEY = ("uid-1", "pod-restart", AGENT, "p0")
+OWNER, CONTROLLER = "Deployment/web", "ReplicaSet/web-a"
+GROUP = ("uid-1", "pod-restart", AGENT, OWNER)
 WORKER = "r0.1.w0.1000"
 OTHER = "r0.1.w1.1001"
 
@@ -122,14 +126,22 @@ class Made:
         self.history.runs.append(replace(run, **fields))
         self.history.attempts.append(AttemptFact(at_s=at_s, agent=AGENT, call_id=call, end="200"))
 
-    def call(self, at_s: float, call: str, *, process: str = WORKER) -> None:
+    def call(self, at_s: float, call: str, *, process: str = WORKER, key: IncidentKey = KEY) -> None:
         """Claimed, sent and accepted, as it should be."""
-        self.row(at_s, call, "Pending", "Queued")
-        self.row(at_s, call, "Calling", claimed_s=at_s)
+        self.row(at_s, call, "Pending", "Queued", key=key)
+        self.row(at_s, call, "Calling", claimed_s=at_s, key=key)
         self.act(at_s, "send", process=process, call=call)
-        self.run(at_s, call)
-        self.row(at_s + 0.1, call, "Accepted", claimed_s=at_s, accepted_s=at_s)
-        self.row(at_s + 3, call, "Completed", claimed_s=at_s, accepted_s=at_s)
+        self.run(at_s, call, pod=key[3])
+        self.row(at_s + 0.1, call, "Accepted", claimed_s=at_s, accepted_s=at_s, key=key)
+        self.row(at_s + 3, call, "Completed", claimed_s=at_s, accepted_s=at_s, key=key)
+
+    def group_call(self, at_s: float, call: str, *named: str, wait_s: float = 5.0, key: IncidentKey = GROUP) -> None:
+        """A group's, which names these pods."""
+        self.row(at_s, call, "Pending", "Grouping", key=key)
+        self.row(at_s + wait_s, call, "Calling", claimed_s=at_s, key=key)
+        self.act(at_s + wait_s, "send", call=call)
+        self.run(at_s + wait_s, call, pod=named[0], named=frozenset(named))
+        self.row(at_s + wait_s, call, "Accepted", claimed_s=at_s, accepted_s=at_s + wait_s, key=key)
 
     def fault(self, from_s: float, until_s: float, *, felt_s: float = 60.0, agent: str = "") -> None:
         self.history.disturbances.append(
@@ -407,6 +419,213 @@ def test_ones_own_hung_agent_is() -> None:
     made.call(150.0, "c1")
     made.fault(99.0, 145.0, agent=AGENT)
     assert not made.wrong("fair")
+
+
+# groups
+
+
+def grouped() -> Made:
+    """Three pods of one Deployment fail together, and a fourth a little later."""
+    made = Made(pods=tuple(member(f"p{number}") for number in range(4)))
+    made.history.entries[0].groups = True
+    for number in range(3):
+        made.told(100.0 + number, pod=f"p{number}", owner=OWNER, controller=CONTROLLER)
+    made.told(110.0, pod="p3", owner=OWNER, controller=CONTROLLER)
+    return made
+
+
+def member(name: str) -> PodPlan:
+    return PodPlan(namespace="n0", name=name, label="shop", trouble=Trouble.CRASH, controller=CONTROLLER, owner=OWNER)
+
+
+def test_one_call_that_names_its_pods_is_what_a_group_wants() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2")
+    assert check(made.history) == []
+
+
+def test_a_call_for_a_pod_of_an_owner_is_seen() -> None:
+    made = grouped()
+    made.call(100.0, "c1")
+    assert made.wrong("groups")
+    assert made.wrong("no_lost"), "and is no answer for its owner"
+
+
+def test_two_calls_for_one_storm_are_seen() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2")
+    made.group_call(110.0, "c2", "p3")
+    assert made.wrong("window")
+
+
+def test_a_controller_stands_in_only_where_its_owner_was_hidden() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2", key=(*GROUP[:3], CONTROLLER))
+    assert made.wrong("groups")
+    assert made.wrong("no_lost")
+    hidden = Disturbance(from_s=95.0, until_s=99.0, felt_until_s=105.0, what="owners hidden")
+    made.history.disturbances.append(hidden)
+    assert check(made.history) == []
+
+
+def test_a_call_that_is_about_nobodys_owner_is_seen() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2", key=(*GROUP[:3], "Deployment/other"))
+    assert made.wrong("groups")
+
+
+def test_an_entry_that_does_not_group_calls_about_pods() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2")
+    made.history.entries[0].groups = False
+    assert made.wrong("groups")
+
+
+def test_a_group_that_is_sent_too_soon_leaves_pods_out() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", wait_s=4.0)
+    assert made.wrong("groups")
+
+
+def test_a_group_that_is_not_waited_for_is_seen() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", wait_s=0.5)
+    assert made.wrong("groups")
+
+
+def test_a_pod_that_did_not_fail_and_is_named_is_seen() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2", "p3")
+    assert made.wrong("groups")
+
+
+def test_a_pod_that_failed_before_the_last_call_is_named_by_the_next_only_if_it_is_not_well() -> None:
+    made = grouped()
+    made.group_call(100.0, "c1", "p0", "p1", "p2")
+    made.told(400.0, owner=OWNER, controller=CONTROLLER)
+    made.group_call(400.0, "c2", "p0", "p1")
+    assert len(made.wrong("groups")) == 1
+    made.history.told[1] = replace(made.history.told[1], spell=Spell(from_s=101.0))
+    assert not made.wrong("groups")
+
+
+# budget
+
+
+def spending(*, calls_an_hour: int) -> Made:
+    """Six pods fail one after the other: each is an incident."""
+    made = Made(calls_an_hour=calls_an_hour)
+    for number in range(6):
+        made.told(100.0 + number, pod=f"p{number}")
+    return made
+
+
+def paid(made: Made, at_s: float, number: int) -> None:
+    made.call(at_s, f"c{number}", key=(*KEY[:3], f"p{number}"))
+
+
+def waits(made: Made, at_s: float, number: int) -> None:
+    made.row(at_s, f"c{number}", "Pending", "Budget", key=(*KEY[:3], f"p{number}"))
+
+
+def test_a_call_that_waits_for_its_budget_is_an_answer_and_no_failure() -> None:
+    made = spending(calls_an_hour=4)
+    for number in range(4):
+        paid(made, 100.0 + number, number)
+    for number in (4, 5):
+        waits(made, 104.0 + number, number)
+    paid(made, 1010.0, 4)  # 900 s later there is one more
+    made.row(1700.0, "c5", "Failed", "Budget", key=(*KEY[:3], "p5"))
+    assert check(made.history) == []
+
+
+def test_more_calls_than_an_hour_has_are_seen() -> None:
+    made = spending(calls_an_hour=4)
+    for number in range(5):
+        paid(made, 100.0 + number, number)
+    assert len(made.wrong("budget")) == 1
+
+
+def test_a_new_owner_that_forgets_what_was_spent_is_seen() -> None:
+    made = spending(calls_an_hour=4)
+    for number in range(4):
+        paid(made, 100.0 + number, number)
+    made.history.holds[0] = replace(made.history.holds[0], until_s=104.0)
+    made.holds(OTHER, 104.0, 1800.0, epoch=2)
+    paid(made, 105.0, 4)
+    assert len(made.wrong("budget")) == 1
+
+
+def test_a_new_owner_knows_of_no_call_whose_row_is_gone() -> None:
+    made = spending(calls_an_hour=4)
+    for number in range(4):
+        paid(made, 100.0 + number, number)
+        made.row(104.0, "", "", key=(*KEY[:3], f"p{number}"))
+    made.holds(OTHER, 104.5, 1800.0, epoch=2)
+    paid(made, 105.0, 4)
+    assert not made.wrong("budget")
+
+
+def test_a_call_that_waits_though_there_is_one_is_seen() -> None:
+    made = spending(calls_an_hour=8)
+    paid(made, 100.0, 0)
+    waits(made, 101.0, 1)
+    assert len(made.wrong("budget")) == 1
+    made.fault(99.0, 1790.0)
+    assert not made.wrong("budget")
+
+
+def test_a_failure_for_a_budget_that_nobody_waited_for_is_seen() -> None:
+    made = spending(calls_an_hour=8)
+    made.row(101.0, "c0", "Pending", "Queued")
+    made.row(102.0, "c0", "Failed", "Budget")
+    assert made.wrong("justified")
+
+
+# holds
+
+
+def held(*, from_s: float, until_s: float = float("inf")) -> Made:
+    """An entry that holds for a minute, and a pod that was unwell in between."""
+    made = Made()
+    made.history.entries[0].hold_s = 60.0
+    made.told(from_s, spell=Spell(from_s=from_s, until_s=until_s))
+    return made
+
+
+def test_trouble_that_lasts_is_called_when_its_time_is_over() -> None:
+    made = held(from_s=100.0)
+    assert made.wrong("no_lost")
+    made.call(165.0, "c1")
+    assert check(made.history) == []
+
+
+def test_a_call_before_its_time_is_seen() -> None:
+    made = held(from_s=100.0)
+    made.call(140.0, "c1")
+    assert made.wrong("holds")
+
+
+def test_trouble_that_passed_in_time_is_not_due_and_a_call_for_it_is_seen() -> None:
+    made = held(from_s=100.0, until_s=150.0)
+    assert not made.wrong("no_lost")
+    made.call(165.0, "c1")
+    assert made.wrong("holds")
+
+
+def test_a_recovery_that_nobody_could_see_excuses_a_call() -> None:
+    made = held(from_s=100.0, until_s=150.0)
+    made.call(165.0, "c1")
+    made.fault(140.0, 145.0)
+    assert not made.wrong("holds")
+
+
+def test_a_pod_that_was_well_is_nothing_to_hold() -> None:
+    made = Made()
+    made.history.entries[0].hold_s = 60.0
+    made.told(100.0)
+    made.call(165.0, "c1")
+    assert made.wrong("holds")
 
 
 # bounded

@@ -17,6 +17,7 @@ from khook.cli.shards_live import ask, weights_of
 from khook.cli.shards_plan import RingShape, assigned
 from khook.errors import EXIT_SETTINGS, KhookError, SettingsError
 from khook.supervisor.server import Listening, Servers
+from khook.supervisor.status_document import Status, decode
 
 LOOPBACK = "127.0.0.1"
 DOCUMENT: dict[str, Any] = {
@@ -29,7 +30,6 @@ DOCUMENT: dict[str, Any] = {
     "slots": [],
     "waiting": [{"namespace": "shop", "weight": 2.5, "linesPerSecond": 1.5}],
     "totals": {"namespaces": 1, "waiting": 1, "load": 2.5, "linesPerSecond": 1.5, "restarts": 0},
-    "of a later version": True,
 }
 STANDBY = DOCUMENT | {"leading": False, "askTheLeader": "kubectl exec -n ops khook-0 -- khook shards"}
 
@@ -41,18 +41,18 @@ class Told:
         self.document = document
         self.times = 0
 
-    def __call__(self) -> bytes:
+    async def __call__(self) -> Status:
         self.times += 1
-        return orjson.dumps(self.document)
+        return decode(orjson.dumps(self.document))
 
 
-def servers(status: Callable[[], bytes]) -> Servers:
+def servers(status: Callable[[], Awaitable[Status]]) -> Servers:
     return Servers(exposition=lambda: b"# metrics\n", ready=lambda: (True, {"ready": True}), status=status)
 
 
 def serving(
     test: Callable[[Listening], Awaitable[None]],
-    status: Callable[[], bytes],
+    status: Callable[[], Awaitable[Status]],
     *,
     address: Address = Address(LOOPBACK, 0),  # noqa: B008 - frozen
 ) -> None:
@@ -73,7 +73,7 @@ async def get(port: int, path: str) -> httpx.Response:
 
 def test_each_listener_serves_its_own_paths_and_no_others() -> None:
     async def test(at: Listening) -> None:
-        paths = ("/metrics", "/healthz", "/readyz", "/status.json")
+        paths = ("/", "/metrics", "/healthz", "/readyz", "/status.json")
         found = {
             name: [path for path in paths if (await get(port, path)).status_code == 200]
             for name, port in (
@@ -82,10 +82,11 @@ def test_each_listener_serves_its_own_paths_and_no_others() -> None:
                 ("status", at.status_address.port),
             )
         }
-        assert found == {"metrics": ["/metrics"], "health": ["/healthz", "/readyz"], "status": ["/status.json"]}
+        assert found == {"metrics": ["/metrics"], "health": ["/healthz", "/readyz"], "status": ["/", "/status.json"]}
         answer = await get(at.status_address.port, "/status.json")
         assert answer.headers["content-type"] == "application/json"
-        assert orjson.loads(answer.content) == DOCUMENT
+        assert decode(answer.content) == decode(orjson.dumps(DOCUMENT))
+        assert (await get(at.status_address.port, "/")).headers["content-type"] == "text/html; charset=utf-8"
 
     serving(test, Told(DOCUMENT))
 
@@ -95,7 +96,8 @@ def test_a_document_is_made_once_for_readers_that_come_together() -> None:
 
     async def test(at: Listening) -> None:
         since_at = asyncio.get_running_loop().time()
-        await asyncio.gather(*(get(at.status_address.port, "/status.json") for _ in range(10)))
+        paths = ("/status.json", "/") * 5
+        await asyncio.gather(*(get(at.status_address.port, path) for path in paths))
         passed_s = asyncio.get_running_loop().time() - since_at
         assert 1 <= told.times <= 1 + passed_s  # kept for a second each
 
@@ -137,13 +139,67 @@ def test_every_port_that_cannot_be_listened_on_is_told_at_once() -> None:
     ]
 
 
+# --- who may read it, and with what -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path", "code"), [
+    ("GET", "/", 200), ("HEAD", "/", 200), ("GET", "/status.json", 200), ("GET", "/nothing", 404), ("POST", "/", 405),
+    ("GET", "//status.json", 404), ("GET", "/%2e%2e/etc/passwd", 404),
+])  # fmt: skip
+def test_every_answer_keeps_other_sites_out_and_nothing_keeps_it(method: str, path: str, code: int) -> None:
+    async def test(at: Listening) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.request(method, f"http://{at.status_address}{path}")
+        assert answer.status_code == code
+        said = answer.headers
+        assert said["content-security-policy"].startswith("default-src 'none'; ")
+        assert "frame-ancestors 'none'" in said["content-security-policy"]
+        assert "unsafe" not in said["content-security-policy"]
+        assert (said["x-content-type-options"], said["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert (said["cache-control"], said["cross-origin-resource-policy"]) == ("no-store", "same-origin")
+        assert "access-control-allow-origin" not in said
+        assert (answer.content == b"") == (method == "HEAD")
+
+    serving(test, Told(DOCUMENT))
+
+
+@pytest.mark.parametrize(("host", "code"), [
+    ("localhost", 200), ("localhost:8082", 200), ("LOCALHOST:9", 200), ("127.0.0.1:8082", 200), ("[::1]:8082", 200),
+    ("10.0.0.7", 200), ("attacker.example", 421), ("attacker.example:8082", 421), ("localhost.attacker.example", 421),
+    ("127.0.0.1.nip.example", 421), ("[::1", 421), ("", 421),
+])  # fmt: skip
+def test_on_a_loopback_address_it_answers_to_no_name_that_a_site_could_have(host: str, code: int) -> None:
+    """DNS rebinding: a page at attacker.example whose name becomes 127.0.0.1 would be of our origin."""
+
+    async def test(at: Listening) -> None:
+        for path in ("/", "/status.json"):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = await client.get(f"http://{at.status_address}{path}", headers={"host": host})
+            assert answer.status_code == code
+            assert ("shop" in answer.text) == (code == 200)
+
+    serving(test, Told(DOCUMENT))
+
+
+def test_on_any_other_address_it_answers_to_every_name() -> None:
+    """Whoever opens it to others gives it a name of their own."""
+
+    async def test(at: Listening) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            port = at.status_address.port
+            answer = await client.get(f"http://{LOOPBACK}:{port}/", headers={"host": "khook.example.com"})
+        assert answer.status_code == 200
+
+    serving(test, Told(DOCUMENT), address=Address("0.0.0.0", 0))
+
+
 # --- the reader -------------------------------------------------------------------------------------------------
 
 
 def test_the_reader_gets_the_document_and_what_a_plan_needs_of_it() -> None:
     async def test(at: Listening) -> None:
         body, live = await asyncio.to_thread(ask, at.status_address)
-        assert orjson.loads(body) == DOCUMENT
+        assert decode(body) == decode(orjson.dumps(DOCUMENT))
         assert (weights_of(live), live.ring.virtual_nodes, live.ring.max_load_factor) == ({"shop": 2.5}, 64, 1.5)
 
     serving(test, Told(DOCUMENT))

@@ -113,11 +113,12 @@ class Load:
         return Incident(await self._cluster.pod(pod(f"p-{number}", namespace=namespace), status), kind)
 
     async def tell(self, incident: Incident) -> None:
-        """The first time opens the incident; every other time repeats it."""
+        """The first time opens the incident; every other time repeats it, and only what is there can be repeated."""
         incident.told += 1
-        if incident.told == 1:
-            self.incidents.append(incident)
+        is_new = incident.told == 1
         await KINDS[incident.kind][1](self._cluster, incident.pod, incident.told)
+        if is_new:
+            self.incidents.append(incident)
 
     async def fresh(self, namespace: str) -> None:
         await self.tell(await self.prepare(namespace))
@@ -131,7 +132,7 @@ class Load:
             for number in range(int(per_second * seconds)):
                 await asyncio.sleep(max(0.0, started_at + number / per_second - loop.time()))
                 group.create_task(self.fresh(namespaces[number % len(namespaces)]))
-                if number % 3 == 2 and number > 10:
+                if number % 3 == 2 and number > 10 and self.incidents:
                     group.create_task(self.tell(self.incidents[len(self.incidents) // 2]))
 
     def judge(self) -> tuple[list[Key], list[Key]]:

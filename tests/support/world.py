@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import orjson
 
 from khook import log, metrics, settings
 from khook.api.crd import crd
@@ -29,6 +30,7 @@ from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.virtual_time import START, VirtualClock, run
 from khook.supervisor.process import Supervisor
+from khook.supervisor.status_document import encode
 from khook.worker.process import Seams, serve
 from shards.launch import InProcessLauncher, Seat
 from support.cluster import Cluster, ready, rows
@@ -205,6 +207,10 @@ class World:
 
     def is_ready(self) -> bool:
         return self.supervisor.ready()[0]
+
+    async def status(self) -> Any:
+        """`/status.json`, as it arrives."""
+        return orjson.loads(encode(await self.supervisor.status()))
 
     async def stop(self) -> None:
         if self._running is not None:

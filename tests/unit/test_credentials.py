@@ -39,14 +39,16 @@ def test_a_token_file_stays_a_file_to_read_again(tmp_path: Path) -> None:
     assert (credentials.token_file, credentials.token) == (str(tmp_path / "token"), "")
 
 
-def test_certificates_are_read_whole_and_leave_no_file_behind(tmp_path: Path) -> None:
+def test_certificates_are_read_whole_and_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     environ = kubeconfig(
         tmp_path / "config",
         server="https://127.0.0.1:6443",
         user={"client-certificate-data": encoded(CERTIFICATE), "client-key-data": encoded(KEY)},
         **{"certificate-authority-data": encoded(CERTIFICATE), "tls-server-name": "kubernetes"},
     )
-    before = set(Path(tempfile.gettempdir()).iterdir())
     expected = Credentials(
         server="https://127.0.0.1:6443",
         ca_pem=CERTIFICATE,
@@ -57,7 +59,7 @@ def test_certificates_are_read_whole_and_leave_no_file_behind(tmp_path: Path) ->
     )
     assert expected == load_credentials(environ)
     assert expected == load_credentials(environ), "and again"
-    assert not {path for path in Path(tempfile.gettempdir()).iterdir() if path.name.startswith("khook-")} - before
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_pod_uses_its_service_account_and_keeps_the_token_in_its_file(tmp_path: Path) -> None:

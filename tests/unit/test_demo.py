@@ -21,7 +21,7 @@ from khook.core.template import parse
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.exchange import Request
 from khook.sandbox.kagent import Kagent, Run, Speaks
-from khook.sandbox.story import Expected, compare, expected, storm
+from khook.sandbox.reckoning import Expected, compare, expected, storm
 from khook.seams import SystemClock
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)

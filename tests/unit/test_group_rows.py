@@ -5,7 +5,7 @@ from typing import Any
 from incidents import COOLDOWN, RULES, a_call, a_signal, an_entry, at
 
 from khook.core import rows
-from khook.core.incident import CallId, CallReason, CallState, Row, Verdict
+from khook.core.incident import CallId, CallReason, CallState, LastSignal, Row, Verdict
 from khook.core.owner import ResourceRef
 from khook.core.rowjson import render_row, restore_row
 from khook.core.signal import PodUid, Signal, Source
@@ -103,6 +103,20 @@ def test_a_listed_pod_that_is_old_news_still_joins_the_group_that_waits() -> Non
     told = rows.reworded(row, late, pod_count=2)
     assert names(told) == ["web-5", "web-1"]
     assert (told.count, told.last_signal) == (row.count, row.last_signal)
+    assert told.signal_of(late.pod_uid) == LastSignal(pod_uid=late.pod_uid, raw_time=late.raw_time)
+
+
+def test_a_listed_pod_joins_no_group_that_counted_it_before_nor_one_that_failed_long_after_it() -> None:
+    def may_join(row: Row, signal: Signal, now: float) -> bool:
+        return rows.says_more(row, signal, now=at(now), rules=RULES)
+
+    again = fired(of(2, 700), rows.completed(joined(fired(of(0)), of(1, 1)), now=at(6)), Verdict.REFIRE, now=700)
+    assert not may_join(again, of(1, 1, listed=True), 701), "told of in the call before"
+    assert may_join(again, of(3, 690, listed=True), 701)
+    assert may_join(again, of(2, 699, listed=True), 701), "the words of the pod that the call is about"
+    old = RULES.max_signal_age.total_seconds() + 1
+    assert not may_join(again, of(3, 700 - old, listed=True), 700)
+    assert may_join(again, of(3, 700 - old, listed=True, level=True), 700), "it lasts"
 
 
 def test_the_wait_for_a_group_ends_and_a_suspension_in_it_stays() -> None:

@@ -1,5 +1,6 @@
 """Parked calls: who is next, who is overdue, who has to leave, against a model that sorts all of them each time."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -168,6 +169,8 @@ class Parkings(RuleBasedStateMachine):
         assert self.parking.counts == {reason: reasons.count(reason) for reason in ParkReason}
         asked = {parked.agent for parked in self.told if parked.reason is not ParkReason.UNAUTHORIZED}
         assert set(self.parking.agents) == asked
+        by_agent = Counter((parked.agent, parked.reason) for parked in self.told)
+        assert by_agent == {(a, r): n for a, counts in self.parking.by_agent().items() for r, n in counts.items()}
         for reason in ParkReason:
             waiting = sorted((p for p in self.told if p.reason is reason), key=lambda p: p.claimed_time)
             assert self.parking.waiting_for(reason) == [parked.ticket for parked in waiting]

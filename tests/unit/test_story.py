@@ -19,20 +19,8 @@ from khook.core.signal import EventLine, EventType, PodLine, Signal
 from khook.kube.resources import OwnedObject
 from khook.sandbox.demo_story import AGENTS, DEMO
 from khook.sandbox.kagent import Run
-from khook.sandbox.story import (
-    Expected,
-    Moment,
-    Step,
-    Storm,
-    Verdict,
-    Write,
-    compare,
-    expected,
-    qualified,
-    storm,
-    uid_key,
-    writes,
-)
+from khook.sandbox.reckoning import Expected, Storm, Verdict, compare, expected, qualified, storm
+from khook.sandbox.story import Moment, Step, Write, uid_key, writes
 from khook.worker.namespace import GROUP_WAIT_S
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
