@@ -148,7 +148,7 @@ class Key(StrEnum):
     METRICS_PORT = "metrics_port"
     """Port of `/metrics`."""
     STATUS_ADDRESS = "status_address"
-    """Where `/status.json` is."""
+    """Where the status page and `/status.json` are."""
 
     # Of a library's own log.
     LIBRARY = "library"

@@ -347,8 +347,8 @@ class Settings(BaseModel):
     status_address: Annotated[Address, _parsed_by(address.parse, allowed="`host:port`, `[::1]:port`")] = Field(
         Address("127.0.0.1", 8082), alias="KHOOK_STATUS_ADDRESS"
     )
-    """Where `/status.json` is. It names tenants' namespaces: by default nobody outside the pod is served. Port 0: any
-    free one, which the log names."""
+    """Where the status page (`/`) and `/status.json` are. They show tenants' incidents: by default nobody outside the
+    pod is served. Port 0: any free one, which the log names."""
 
     pod_namespace: Annotated[str | None, _parsed_by(names.namespace, allowed="a namespace")] = Field(
         None, alias="POD_NAMESPACE"
