@@ -42,7 +42,7 @@ SIM_WORLDS ?= 2000
 SIM_RESULT := .sim.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd lock clean
+.PHONY: help install demo test test-integration sim sim-full bench-smoke pool-figures screenshot lint build run docker-build image-check sbom audit envtest kube-tools charts deploy undeploy crd docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -173,6 +173,9 @@ crd: install ## write the CRD from the models in khook/api, into crds/ and the c
 	$(BIN)/python -m khook.api.crd > crds/kagent.dev_hooks.yaml.new
 	@mv crds/kagent.dev_hooks.yaml.new crds/kagent.dev_hooks.yaml
 	@cp crds/kagent.dev_hooks.yaml charts/kagent-hook-crds/files/kagent.dev_hooks.yaml
+
+docs: install ## write what the documents say of models, settings, metrics and log keys
+	$(BIN)/python -m reference
 
 lock: .uv/bin/uv ## resolve the packages afresh, with hashes
 	.uv/bin/uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header \

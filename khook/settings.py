@@ -5,11 +5,13 @@ rollout. A variable set to the empty string counts as unset (Helm and shells can
 whose feature this version lacks is refused, never ignored. Unknown `KHOOK_*` names are typing mistakes and refused;
 unknown `KAGENT_*` names belong to others (Kubernetes injects `KAGENT_PORT` for a Service called kagent).
 
-The class is passed to nobody but the processes' own wiring: a part takes the three numbers it needs.
+The class is passed to nobody but the processes' own wiring: a part takes the three numbers it needs. Its docstrings
+are the README's table of settings (`make docs`): what stands behind `Unset:` there is shown as the default.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
@@ -53,18 +55,25 @@ _SERVICE_LINK: Final = re.compile(
 """What the kubelet injects for each Service of the namespace: a Service called `khook` is no typing mistake."""
 
 
-def _parsed_by(parse: Callable[[str], Any]) -> BeforeValidator:
+@dataclass(frozen=True, slots=True)
+class Rule(BeforeValidator):
+    """How a variable's text is read, and in words what it may be."""
+
+    allowed: str = field(default="", kw_only=True)
+
+
+def _parsed_by(parse: Callable[[str], Any], *, allowed: str = "") -> Rule:
     """Parses a variable's text; defaults come as they are."""
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+    return Rule(lambda value: parse(value) if isinstance(value, str) else value, allowed=allowed)
 
 
-def _one_of(*allowed: str) -> BeforeValidator:
+def _one_of(*allowed: str) -> Rule:
     def parse(text: str) -> str:
         if text.lower() not in allowed:
             raise ValueError(f"{text!r} is not allowed: choose {_alternatives(allowed)}")
         return text.lower()
 
-    return _parsed_by(parse)
+    return _parsed_by(parse, allowed=", ".join(f"`{one}`" for one in allowed))
 
 
 def _whole_number(text: str, *, low: int, high: int) -> int:
@@ -73,19 +82,22 @@ def _whole_number(text: str, *, low: int, high: int) -> int:
     return int(text)
 
 
-def _whole(low: int, high: int) -> BeforeValidator:
-    return _parsed_by(partial(_whole_number, low=low, high=high))
+def _whole(low: int, high: int) -> Rule:
+    return _parsed_by(partial(_whole_number, low=low, high=high), allowed=f"{low} to {high}")
 
 
-def _lasting(low: str, high: str) -> BeforeValidator:
-    return _parsed_by(lambda text: duration.between(text, low=low, high=high))
+def _lasting(low: str, high: str) -> Rule:
+    return _parsed_by(lambda text: duration.between(text, low=low, high=high), allowed=f"{low} to {high}")
 
 
-def _lasting_s(low: str, high: str) -> BeforeValidator:
-    return _parsed_by(lambda text: duration.between(text, low=low, high=high).total_seconds())
+def _lasting_s(low: str, high: str) -> Rule:
+    def parse(text: str) -> float:
+        return duration.between(text, low=low, high=high).total_seconds()
+
+    return _parsed_by(parse, allowed=f"{low} to {high}")
 
 
-def _only(name: str, works: str, *, parse: Callable[[str], Any], later: str) -> BeforeValidator:
+def _only(name: str, works: str, *, parse: Callable[[str], Any], later: str) -> Rule:
     """A setting of which this version can do just one value; `later` names the values of its full form."""
 
     def parse_only(text: str) -> Any:
@@ -94,7 +106,7 @@ def _only(name: str, works: str, *, parse: Callable[[str], Any], later: str) -> 
             raise ValueError(f"{text!r} is not supported in this version ({later}); set {name}={works}")
         return value
 
-    return _parsed_by(parse_only)
+    return _parsed_by(parse_only, allowed=f"`{works}`")
 
 
 def _boolean(text: str) -> bool:
@@ -104,13 +116,13 @@ def _boolean(text: str) -> bool:
         raise ValueError(f"{text!r} is not allowed: true or false") from None
 
 
-def _decimal(low: float, high: float) -> BeforeValidator:
+def _decimal(low: float, high: float) -> Rule:
     def parse(text: str) -> float:
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", text) or not low <= float(text) <= high:
             raise ValueError(f"{text!r} is not allowed: a number from {low:g} to {high:g}, such as 1.25")
         return float(text)
 
-    return _parsed_by(parse)
+    return _parsed_by(parse, allowed=f"{low:g} to {high:g}")
 
 
 def _namespaces(text: str) -> tuple[str, ...]:
@@ -180,7 +192,7 @@ def _workers(value: object, info: ValidationInfo) -> object:
 
 
 Port = Annotated[int, _whole(0, 65535)]
-Lines = Annotated[tuple[str, ...], _parsed_by(_namespaces)]
+Lines = Annotated[tuple[str, ...], _parsed_by(_namespaces, allowed="a comma list")]
 
 
 class Settings(BaseModel):
@@ -190,43 +202,57 @@ class Settings(BaseModel):
 
     # Where kagent is, what we say, where we listen.
 
-    kagent_base_url: Annotated[str | None, _parsed_by(valid_base_url)] = Field(None, alias="KAGENT_BASE_URL")
-    """Where kagent is: http or https, an optional path, no trailing slash. None: as the secret says, or the default."""
+    kagent_base_url: Annotated[str | None, _parsed_by(valid_base_url, allowed="http or https")] = Field(
+        None, alias="KAGENT_BASE_URL"
+    )
+    """Where kagent is; a path may follow the host. Unset: the secret's `base-url`, else `https://api.kagent.dev`."""
 
-    kagent_api_key: Annotated[SecretStr | None, _parsed_by(valid_api_key)] = Field(None, alias="KAGENT_API_KEY")
-    """Sent as `Authorization: Bearer`; never in a repr, a log line or a message. None: the secret's, if it has one."""
+    kagent_api_key: Annotated[SecretStr | None, _parsed_by(valid_api_key, allowed="visible ASCII")] = Field(
+        None, alias="KAGENT_API_KEY"
+    )
+    """Sent as `Authorization: Bearer`, and shown nowhere. The `execute` protocol needs one. Unset: the secret's
+    `api-key`, if it has one."""
 
-    kagent_credentials_dir: Annotated[str | None, _parsed_by(_directory)] = Field(None, alias="KAGENT_CREDENTIALS_DIR")
-    """Where the secret `kagent-credentials` is mounted: `api-key` and `base-url`, either of which may come late."""
+    kagent_credentials_dir: Annotated[str | None, _parsed_by(_directory, allowed="an absolute path")] = Field(
+        None, alias="KAGENT_CREDENTIALS_DIR"
+    )
+    """Where the secret `kagent-credentials` is mounted, with the files `api-key` and `base-url`, either of which may
+    come late. A variable that is set wins over its file. Unset: none."""
 
     log_level: Annotated[str, _one_of("debug", "info", "warn", "error")] = Field("info", alias="LOG_LEVEL")
+    """The least grave lines that are still written."""
 
     metrics_port: Port = Field(8080, alias="METRICS_PORT")
-    """0: any free port, which the log then names."""
+    """Where `/metrics` is. 0: any free port, which the log names."""
 
     health_port: Port = Field(8081, alias="HEALTH_PORT")
-    """0: any free port, which the log then names."""
+    """Where `/healthz` and `/readyz` are. 0: any free port, which the log names."""
 
-    leader_election: Annotated[bool, _parsed_by(_boolean)] = Field(True, alias="LEADER_ELECTION")
-    """false: this is the only replica, and it leads without asking."""
+    leader_election: Annotated[bool, _parsed_by(_boolean, allowed="`true`, `false`")] = Field(
+        True, alias="LEADER_ELECTION"
+    )
+    """`false`: this is the only replica, and it leads without a Lease."""
 
     # The pool.
 
-    workers: Annotated[WorkerCount, BeforeValidator(_workers)] = Field("auto", alias="KHOOK_WORKERS")  # type: ignore[assignment]
-    """Worker processes, and which bound decided the number."""
+    workers: Annotated[WorkerCount, Rule(_workers, allowed=f"`auto`, 1 to {MAX_WORKERS}")] = Field(
+        "auto",  # type: ignore[assignment]
+        alias="KHOOK_WORKERS",
+    )
+    """Worker processes. `auto` is the container's CPU quota rounded up, else 2, as far as its memory limit allows
+    (64 MiB each beside 160 MiB); the log says which bound decided."""
 
     virtual_nodes: Annotated[int, _whole(1, 4096)] = Field(256, alias="KHOOK_VIRTUAL_NODES")
-    """Points a slot has on the consistent-hash ring."""
+    """Points that each worker has on the hash ring."""
 
     max_load_factor: Annotated[float, _decimal(1.05, 10)] = Field(1.25, alias="KHOOK_MAX_LOAD_FACTOR")
-    """No slot shall carry more than this many times the mean load. Nearer to 1, every change of a rate would move
-    namespaces."""
+    """How many times the mean load a worker may carry. Nearer to 1, every change of a rate moves namespaces."""
 
     drain_s: Annotated[float, _lasting_s("0s", "10m")] = Field(20.0, alias="KHOOK_DRAIN")
-    """How long calls in flight may take to finish once we are told to stop."""
+    """How long calls under way may take to finish after SIGTERM."""
 
     heartbeat_timeout_s: Annotated[float, _lasting_s("3s", "5m")] = Field(10.0, alias="KHOOK_HEARTBEAT_TIMEOUT")
-    """A worker silent for this long is stuck, and replaced. Three heartbeats at least, one a second."""
+    """A worker that is silent for so long is stuck, and replaced. It beats once a second."""
 
     # What is watched.
 
@@ -236,45 +262,49 @@ class Settings(BaseModel):
             "KHOOK_WATCH_SCOPE", "namespace", parse=str.lower, later="each namespace that holds a Hook has its watches"
         ),
     ] = Field("namespace", alias="KHOOK_WATCH_SCOPE")
+    """Each namespace that holds a Hook has its own watches; this version knows no other scope."""
 
     watch_namespaces: Lines = Field((), alias="KHOOK_WATCH_NAMESPACES")
-    """Empty: all namespaces. Else no cluster-wide request is ever made, so Roles are enough."""
+    """The namespaces to look at. With a list no cluster-wide request is ever made, so Roles are enough. Unset: all."""
 
     # Incidents.
 
     cooldown: Annotated[timedelta, _lasting("1m", "24h")] = Field(timedelta(minutes=10), alias="KHOOK_COOLDOWN")
-    """The window in which an incident is not called again; an entry's own `cooldown` wins."""
+    """How long an incident that was called is not called again; an entry's own `cooldown` wins."""
 
     resolve_after: Annotated[timedelta, _lasting("1s", "24h")] = Field(
         timedelta(minutes=2), alias="KHOOK_RESOLVE_AFTER"
     )
-    """An incident whose pods are well is resolved after this much silence."""
+    """Silence after which an incident whose pods are well is resolved."""
 
     max_signal_age: Annotated[timedelta, _lasting("1m", "24h")] = Field(
         timedelta(minutes=15), alias="KHOOK_MAX_SIGNAL_AGE"
     )
-    """A listed signal that last happened longer ago than this is history."""
+    """What happened longer ago when khook first sees it is history."""
 
     stuck_pending: Annotated[timedelta, _lasting("1s", "24h")] = Field(
         timedelta(seconds=60), alias="KHOOK_STUCK_PENDING"
     )
-    """A pod that is Pending for this long, with no reason given, is stuck."""
+    """How long a pod may be Pending without a reason before it is stuck."""
 
     # Calls.
 
     kagent_protocol: Annotated[str, _one_of("auto", "a2a", "execute")] = Field("auto", alias="KAGENT_PROTOCOL")
-    """auto: kagent is asked for its version, which tells."""
+    """How kagent is spoken to; `auto` asks it for its version, which tells."""
 
-    kagent_user_id: Annotated[str, _parsed_by(_user_id)] = Field("admin@kagent.dev", alias="KAGENT_USER_ID")
-    """Whose the sessions and runs are that we start in kagent (a2a)."""
+    kagent_user_id: Annotated[str, _parsed_by(_user_id, allowed="visible ASCII")] = Field(
+        "admin@kagent.dev", alias="KAGENT_USER_ID"
+    )
+    """Whose kagent's sessions and runs are (`a2a`)."""
 
     kagent_ca_file: str | None = Field(None, alias="KAGENT_CA_FILE")
-    """PEM file of the authorities that may vouch for kagent; None: the system's."""
+    """PEM file of the authorities that may vouch for kagent. Unset: the system's."""
 
     kagent_timeout_s: Annotated[float, _lasting_s("100ms", "30m")] = Field(30.0, alias="KAGENT_TIMEOUT")
     """How long one attempt waits for kagent's answer."""
 
     retry_attempts: Annotated[int, _whole(1, 10)] = Field(3, alias="KAGENT_RETRY_ATTEMPTS")
+    """Attempts of one delivery of a call."""
 
     retry_backoff_s: Annotated[float, _lasting_s("1ms", "5m")] = Field(2.0, alias="KAGENT_RETRY_BACKOFF")
     """The wait before the second attempt; doubled before each further one."""
@@ -282,49 +312,57 @@ class Settings(BaseModel):
     redeliver_for: Annotated[timedelta, _lasting("0s", "24h")] = Field(
         timedelta(minutes=15), alias="KHOOK_REDELIVER_FOR"
     )
-    """How long a call that an outage kept from its agent is delivered again; 0: not at all."""
+    """How long a call that an outage kept from its agent is delivered again; `0s`: not at all."""
 
     run_deadline_s: Annotated[float, _lasting_s("1s", "24h")] = Field(600.0, alias="KHOOK_RUN_DEADLINE")
-    """How long an accepted run of an agent is followed."""
+    """How long an agent's run is followed (`a2a`)."""
 
     calls_per_worker: Annotated[int, _whole(1, 4096)] = Field(64, alias="KHOOK_CALLS_PER_WORKER")
-    """Sends that wait for their answer at one time."""
+    """Requests of one worker that wait for their answer at one time."""
 
     calls_per_agent: Annotated[int, _whole(1, 4096)] = Field(8, alias="KHOOK_CALLS_PER_AGENT")
-    """Of these, for one agent: a hung agent must not slow another."""
+    """Of these, for one agent: one that hangs must not slow another. Not more than `KHOOK_CALLS_PER_WORKER`."""
 
     calls_per_hook_hour: Annotated[int, _whole(0, 1_000_000)] = Field(300, alias="KHOOK_CALLS_PER_HOOK_HOUR")
-    """A bucket of this size, which refills evenly in an hour; 0: no limit."""
+    """Calls of one Hook: a bucket of this size, which refills evenly in an hour; 0 is no limit."""
 
-    agent_namespace: Annotated[str, _parsed_by(names.namespace)] = Field("kagent", alias="KHOOK_AGENT_NAMESPACE")
+    agent_namespace: Annotated[str, _parsed_by(names.namespace, allowed="a namespace")] = Field(
+        "kagent", alias="KHOOK_AGENT_NAMESPACE"
+    )
     """Where a bare `agentId` lives."""
 
-    allowed_agent_namespaces: Annotated[tuple[str, ...], _parsed_by(_namespaces_or_all)] = Field(
-        (), alias="KHOOK_ALLOWED_AGENT_NAMESPACES"
-    )
-    """Namespaces whose agents any Hook may call, besides `agent_namespace` and the Hook's own; ("*",): all."""
+    allowed_agent_namespaces: Annotated[
+        tuple[str, ...], _parsed_by(_namespaces_or_all, allowed="a comma list, `*`")
+    ] = Field((), alias="KHOOK_ALLOWED_AGENT_NAMESPACES")
+    """Namespaces whose agents any Hook may call, besides `KHOOK_AGENT_NAMESPACE` and the Hook's own; `*` is all.
+    Unset: none."""
 
     # The rest.
 
-    cluster_name: Annotated[str | None, _parsed_by(_cluster_name)] = Field(None, alias="KHOOK_CLUSTER_NAME")
-    """What agents are told that this cluster is called. None: they are not told."""
+    cluster_name: Annotated[str | None, _parsed_by(_cluster_name, allowed="letters, digits, `._/:-`")] = Field(
+        None, alias="KHOOK_CLUSTER_NAME"
+    )
+    """What agents are told that this cluster is called. Unset: none."""
 
-    status_address: Annotated[Address, _parsed_by(address.parse)] = Field(
+    status_address: Annotated[Address, _parsed_by(address.parse, allowed="`host:port`, `[::1]:port`")] = Field(
         Address("127.0.0.1", 8082), alias="KHOOK_STATUS_ADDRESS"
     )
-    """Where `/status.json` is. It names tenants' namespaces: by default nobody outside the pod is served. Port 0: any
-    free one, which the log then names."""
+    """Where the status page (`/`) and `/status.json` are. They show tenants' incidents: by default nobody outside the
+    pod is served. Port 0: any free one, which the log names."""
 
-    pod_namespace: Annotated[str | None, _parsed_by(names.namespace)] = Field(None, alias="POD_NAMESPACE")
-    """Where the Lease of the leader election lies. None: the service account's, or the kubeconfig's."""
+    pod_namespace: Annotated[str | None, _parsed_by(names.namespace, allowed="a namespace")] = Field(
+        None, alias="POD_NAMESPACE"
+    )
+    """Where the Lease of the leader election lies. Unset: the service account's, else the kubeconfig's."""
 
     pod_name: str | None = Field(None, alias="POD_NAME")
-    """Who the Lease says that leads, and who writes the Kubernetes Events. None: the host name."""
+    """Who the Lease says that leads, and who writes the Kubernetes Events. Unset: the host name."""
 
     log_format: Annotated[str, _one_of("json", "text")] = Field("json", alias="LOG_FORMAT")
+    """One JSON object a line, or text for people."""
 
     multiproc_dir: str | None = Field(None, alias="PROMETHEUS_MULTIPROC_DIR")
-    """Wiped at start. None: a fresh directory."""
+    """Where the processes' metrics meet; emptied of metrics at start. Unset: a fresh directory."""
 
     @field_validator("health_port")
     @classmethod

@@ -20,6 +20,7 @@ from khook.cli.demo_stage import (
     Stage,
     apply,
     check,
+    end_deleted_pods,
     install_crd,
     kill,
     staged,
@@ -42,6 +43,8 @@ BROKEN_WITHIN_S: Final = 120.0
 # After the last expected call: time for one that should not come.
 QUIET_S: Final = 1.5
 TICK_S: Final = 0.2
+# How long a deleted pod is seen Terminating.
+KUBELET_S: Final = 1.0
 INTERRUPTED: Final = 130
 """128 + SIGINT, as a shell has it."""
 
@@ -87,7 +90,7 @@ class _Demo:
                     view.say(line)
                 if self._keep:
                     _say_where(stage, view)
-                    await asyncio.Event().wait()
+                    await _stay(stage)
                 return self.ending.exit_code
         except DemoFailed as error:
             self._console.print(f"khook demo: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -220,6 +223,13 @@ async def _show(stage: Stage, view: View) -> None:
         )
     )
     await asyncio.sleep(TICK_S)
+
+
+async def _stay(stage: Stage) -> None:
+    """Until somebody interrupts; meanwhile the cluster is theirs."""
+    while True:
+        await end_deleted_pods(stage.client)
+        await asyncio.sleep(KUBELET_S)
 
 
 def _say_where(stage: Stage, view: View) -> None:

@@ -31,6 +31,7 @@ from khook.sandbox.kagent import Behaviour, Kagent, Speaks
 from khook.sandbox.kagent_routes import KagentService
 from khook.sandbox.store import Store
 from khook.sandbox.story import Moment, Step, uid_key, writes
+from khook.sandbox.token_paths import server_url
 from khook.seams import Clock, SystemClock
 
 WORKERS: Final = 4
@@ -111,12 +112,12 @@ async def staged() -> AsyncIterator[Stage]:
 
 
 def kubeconfig(api_url: str, token: str) -> dict[str, Any]:
-    """As client-go reads it (JSON is YAML)."""
+    """As client-go reads it (JSON is YAML). khook sends the token, kubectl only what the URL says."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "demo",
-        "clusters": [{"name": "demo", "cluster": {"server": api_url}}],
+        "clusters": [{"name": "demo", "cluster": {"server": server_url(api_url, token)}}],
         "users": [{"name": "demo", "user": {"token": token}}],
         "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "demo", "namespace": "default"}}],
     }
@@ -143,6 +144,17 @@ async def apply(stage: Stage, step: Step, moment: Moment) -> None:
             stage.uids[uid_key(write.body)] = answer.json()["metadata"]["uid"]
     if step.words:
         stage.words.append(f"{step.namespace}: {step.words}")
+
+
+async def end_deleted_pods(client: httpx.AsyncClient) -> None:
+    """What a kubelet does when a pod is deleted; without one, `kubectl delete pod` would wait for ever."""
+    answer = await client.get("/api/v1/pods")
+    check(answer, "a list of Pods")
+    for pod in answer.json()["items"]:
+        metadata = pod["metadata"]
+        if "deletionTimestamp" in metadata:
+            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+            await client.delete(path, params={"gracePeriodSeconds": "0"})
 
 
 def check(answer: httpx.Response, what: str) -> None:

@@ -24,7 +24,9 @@ class BreakerState(StrEnum):
     """The label `state` of `kagent_hook_breakers`."""
 
     CLOSED = "closed"
+    """Calls failed lately, and are made all the same."""
     OPEN = "open"
+    """No call is made for a while."""
     HALF_OPEN = "half_open"
     """The probe is under way."""
 

@@ -26,10 +26,15 @@ class Problem(StrEnum):
     """Why a Hook is not Ready, in the order of precedence: what stops most comes first."""
 
     CRD_OUTDATED = "CRDOutdated"
+    """The CRD drops fields of the status, so no claim can be kept and no agent is called."""
     WATCH_FORBIDDEN = "WatchForbidden"
+    """RBAC does not let khook watch pods or events in this namespace."""
     INVALID_CONFIGURATION = "InvalidConfiguration"
+    """A part of the spec does not work; the other entries do."""
     KAGENT_API_ERROR = "KagentAPIError"
+    """The latest call could not be made, or waits for its agent or a key."""
     AGENT_NOT_FOUND = "AgentNotFound"
+    """kagent does not know the agent of the latest call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,21 @@ class Verdict(StrEnum):
     """What a signal means for its incident: the label `verdict` of `kagent_hook_events_total`."""
 
     FIRE = "fire"
+    """A new incident: its agent is called."""
     REFIRE = "refire"
+    """A known incident whose cooldown is over, or whose call failed: its agent is called again."""
     REPEAT = "repeat"
+    """Within the cooldown of a call."""
     IN_FLIGHT = "in_flight"
+    """Its call is under way, or waits."""
     SUSPENDED = "suspended"
+    """Its Hook is suspended: the incident is shown, and nobody is called."""
     NO_ROOM = "no_room"
+    """A new incident that its Hook's status has no room for: nobody is called."""
     STALE = "stale"
+    """Not newer than what was judged already."""
     HISTORY = "history"
+    """Listed, and older than `KHOOK_MAX_SIGNAL_AGE`."""
 
     @property
     def changes_row(self) -> bool:
@@ -44,36 +52,53 @@ class RowStatus(StrEnum):
 
 class CallState(StrEnum):
     PENDING = "Pending"
+    """Not sent yet, or to be sent again: the reason says why."""
     CALLING = "Calling"
+    """Being sent, or, after a crash, about to be looked for in kagent."""
     ACCEPTED = "Accepted"
+    """The agent has it, and its run is followed."""
     COMPLETED = "Completed"
+    """Done: `result` is the beginning of the answer."""
     FAILED = "Failed"
+    """Over without an answer: the reason says how."""
 
 
 class CallReason(StrEnum):
     """Why a call is in its state. `Pending`: the first five. `Accepted`: NoAnswer. `Failed`: the rest, and Budget."""
 
     QUEUED = "Queued"
+    """`Pending`: about to be sent."""
     GROUPING = "Grouping"
+    """`Pending`: waits some seconds for more pods of its group."""
     PARKED = "Parked"
+    """`Pending`: waits for its agent, or for a key that is accepted."""
     BUDGET = "Budget"
-    """Its Hook has used up its calls: it waits for the bucket, or its incident was over before there was one."""
+    """`Pending`: its Hook has used up its calls, and it waits for the bucket. `Failed`: its incident was over, or made
+    room for another, before there was one."""
     SUSPENDED = "Suspended"
+    """`Pending`: its Hook is suspended."""
     NO_ANSWER = "NoAnswer"
+    """`Accepted`: wholly sent, and nobody said what became of it; there is no run to follow."""
     RUN_FAILED = "RunFailed"
+    """`Failed`: the agent took it, and its run ended badly."""
     RUN_DEADLINE = "RunDeadline"
+    """`Failed`: the run did not end within `KHOOK_RUN_DEADLINE`."""
     RUN_LOST = "RunLost"
+    """`Failed`: kagent knows nothing of the run any more."""
     INPUT_REQUIRED = "InputRequired"
+    """`Failed`: the run waits for a person, in kagent."""
     AGENT_NOT_FOUND = "AgentNotFound"
+    """`Failed`: kagent knows no such agent."""
     UNAUTHORIZED = "Unauthorized"
+    """`Failed`: the key was refused, and no other came in time."""
     REJECTED = "Rejected"
-    """The agent's side calls the request our mistake (another 4xx)."""
+    """`Failed`: the agent's side calls the request our mistake (another 4xx), or its entry is gone."""
     UNREACHABLE = "Unreachable"
-    """Every attempt failed for an outage."""
+    """`Failed`: every attempt failed for an outage."""
     CLAIM_REFUSED = "ClaimRefused"
-    """The API server would not store the claim (403 or 422)."""
+    """`Failed`: the API server would not store the claim (403 or 422), so nothing was sent."""
     PARK_FULL = "ParkFull"
-    """Too many calls waited for their agents, and others had a better claim to the place."""
+    """`Failed`: too many calls waited for their agents, and others had a better claim to the place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,9 @@
 core/v1 Events with the fields of events.k8s.io (reportingComponent, reportingInstance). The same thing said again is
 a patch of count and lastTimestamp, not another Event. Each Hook has its own token bucket, as client-go's correlator
 has one for each object, so a noisy Hook silences only itself; what waits for a token goes on counting, and warnings go
-before the rest. `record` never waits and never fails: the trail is told what happened, it is not part of it, and what
-it cannot write in time or in room is dropped and counted.
+before the rest. What is about a call carries its id as an annotation; of several calls that the same is said of, the
+latest one's, as in the Hook's status. `record` never waits and never fails: the trail is told what happened, it is not
+part of it, and what it cannot write in time or in room is dropped and counted.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ from khook.kube.terms import Log
 from khook.seams import Clock
 
 REPORTING_COMPONENT: Final = "kagent-hook-controller"
+
+# The id that the log, the Hook's status and kagent have too.
+CALL_ID_ANNOTATION: Final = "kagent.dev/call-id"
 
 # events.k8s.io/v1: NoteLengthLimit, bytes.
 MESSAGE_LIMIT_BYTES: Final = 1024
@@ -50,11 +54,17 @@ class Reason(StrEnum):
     """What can be said about a Hook."""
 
     AGENT_CALLED = "AgentCalled"
+    """An agent has the call."""
     AGENT_CALL_FAILED = "AgentCallFailed"
+    """A call failed for good, or the agent's run went wrong: the message says how."""
     AGENT_CALL_PARKED = "AgentCallParked"
+    """Calls wait for an agent that cannot be reached, or for a key."""
     INCIDENT_RESOLVED = "IncidentResolved"
+    """The incident is over."""
     INVALID_CONFIGURATION = "InvalidConfiguration"
+    """A part of the Hook does not work: the message has its path and the reason."""
     CALLS_SUPPRESSED = "CallsSuppressed"
+    """New incidents find the Hook's budget used up, or no room in its status."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +79,7 @@ class _Entry:
     name: str
     created: bool = False
     count: int = 0
+    call_id: str = ""
 
 
 _Key = tuple[str, Reason, str]
@@ -114,8 +125,8 @@ class AuditTrail:
         self._news = asyncio.Event()
         self._back_off = BackOff(randomness=randomness)
 
-    def record(self, hook: HookRef, reason: Reason, message: str, *, warning: bool = False) -> None:
-        """Say something about a Hook: written soon, or counted with what is the same."""
+    def record(self, hook: HookRef, reason: Reason, message: str, *, warning: bool = False, call_id: str = "") -> None:
+        """Say something about a Hook, and about one of its calls: written soon, or counted with what is the same."""
         now_at, now_time = self._clock.monotonic(), self._client.server_now()
         message = _cut(message)
         key = (hook.uid, reason, message)
@@ -135,7 +146,7 @@ class AuditTrail:
                 name=self._fresh_name(hook),
             )
         entry.count += 1
-        entry.last_time, entry.last_at = now_time, now_at
+        entry.last_time, entry.last_at, entry.call_id = now_time, now_at, call_id
         self._entries[key] = entry
         self._unwritten[key] = None
         self._news.set()
@@ -232,7 +243,9 @@ class AuditTrail:
             await self._create(entry)
 
     async def _patch(self, entry: _Entry) -> None:
-        body = {"count": entry.count, "lastTimestamp": _seconds(entry.last_time)}
+        body: dict[str, Any] = {"count": entry.count, "lastTimestamp": _seconds(entry.last_time)}
+        if entry.call_id:
+            body["metadata"] = _annotated(entry)
         await self._client.patch(EVENTS.path(entry.hook.namespace, entry.name), body)
 
     def _fresh_name(self, hook: HookRef) -> str:
@@ -243,7 +256,7 @@ class AuditTrail:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": entry.name, "namespace": hook.namespace},
+            "metadata": {"name": entry.name, "namespace": hook.namespace} | _annotated(entry),
             "involvedObject": {
                 "apiVersion": HOOK_API,
                 "kind": HOOK_KIND,
@@ -261,6 +274,10 @@ class AuditTrail:
             "reportingComponent": REPORTING_COMPONENT,
             "reportingInstance": self._instance,
         }
+
+
+def _annotated(entry: _Entry) -> dict[str, Any]:
+    return {"annotations": {CALL_ID_ANNOTATION: entry.call_id}} if entry.call_id else {}
 
 
 def _seconds(time: datetime) -> str:

@@ -53,11 +53,17 @@ class WatchEnd(StrEnum):
     SHORT = "short"
     """Cleanly, but at once and with nothing."""
     GONE = "gone"
+    """Its version is compacted (410)."""
     SILENCE = "silence"
+    """Nothing was heard for too long."""
     ASKED = "asked"
+    """Somebody asked for a list."""
     THROTTLED = "throttled"
+    """429."""
     UNAUTHORIZED = "unauthorized"
+    """401."""
     FORBIDDEN = "forbidden"
+    """403."""
     UNAVAILABLE = "unavailable"
     """Refused, reset, TLS, DNS, no answer, 5xx."""
     MISSING = "missing"
@@ -70,8 +76,11 @@ class Relist(StrEnum):
     """Why a LIST was made: the label `cause` of `kagent_hook_relists_total`."""
 
     START = "start"
+    """The first."""
     GONE = "gone"
+    """The watch's version was compacted (410)."""
     ASKED = "asked"
+    """Somebody asked for it."""
     ERROR = "error"
     """The stream said ERROR, and not 410: asked again from there it may say so for ever."""
 
@@ -80,7 +89,9 @@ class Skip(StrEnum):
     """Why a line or a listed item was skipped."""
 
     OVERLONG = "overlong"
+    """Longer than any object of its kind may be."""
     MALFORMED = "malformed"
+    """Not what the API says that it is."""
 
 
 class Sink(Protocol[T_contra]):

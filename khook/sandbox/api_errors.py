@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from khook.sandbox.kinds import Kind
 
 Json = dict[str, Any]
@@ -19,6 +21,12 @@ CONTINUE_EXPIRED: Final = (
     "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
     "modified, or deleted between the time the first chunk was returned and now may show up in the list."
 )
+_OPTIONS: Final = {
+    "POST": "CreateOptions",
+    "PUT": "UpdateOptions",
+    "PATCH": "PatchOptions",
+    "DELETE": "DeleteOptions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,20 @@ def invalid(kind: Kind, name: str, causes: Sequence[Cause], *, by_resource: bool
     details = _about(kind, name, by_kind=not by_resource)
     details["causes"] = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
     return ApiError(failure(422, f'{subject} "{name}" is invalid: {text}', reason="Invalid", details=details))
+
+
+def bad_option(method: str, field: str, value: str, supported: str) -> ApiError:
+    """422 of a parameter, which belongs to the options of the method; value and what is supported come quoted."""
+    kind = Kind(group="meta.k8s.io", version="v1", kind=_OPTIONS[method], plural="")
+    sentence = f"Unsupported value: {value}: supported values: {supported}"
+    return invalid(kind, "", [Cause(field, "FieldValueNotSupported", sentence)])
+
+
+def bad_patch(patch: str, why: str) -> ApiError:
+    """422 of a patch whose outcome the kind cannot hold; the server names no object there."""
+    sentence = f"Invalid value: {orjson.dumps(patch).decode()}: {why}"
+    details = {"causes": [{"reason": "FieldValueInvalid", "message": sentence, "field": "patch"}]}
+    return ApiError(failure(422, f' "" is invalid: patch: {sentence}', reason="Invalid", details=details))
 
 
 def failed_json_patch() -> ApiError:

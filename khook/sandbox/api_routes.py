@@ -1,33 +1,22 @@
-"""From a request to the store and back: paths, verbs, content types, discovery. No state of its own.
+"""What a request asks for: which verb, of which resource, where, chosen by what, shown how. No state of its own.
 
-`parse` says what a request asks for (`ApiCall`, what RBAC and fault rules look at); `answer` carries out everything
-but a watch, whose stream needs time and is the server's own. Paths and verbs: apiserver `pkg/endpoints/request`.
+`parse` gives an `ApiCall`, which RBAC and fault rules look at and `api_answers` carries out. Source: apiserver
+`pkg/endpoints/request`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
 from khook.sandbox import api_errors
-from khook.sandbox.builtin import from_storage
-from khook.sandbox.exchange import Request, Response
-from khook.sandbox.history import encoded
-from khook.sandbox.kinds import CRDS, PODS, Kind
-from khook.sandbox.paging import ListOptions, integer, list_body
+from khook.sandbox.exchange import Request
+from khook.sandbox.forms import Form, wanted
+from khook.sandbox.kinds import Kind
 from khook.sandbox.selectors import Matcher, both, parse_fields, parse_labels
 from khook.sandbox.store import Store
 
 Json = dict[str, Any]
 
-GIT_VERSION: Final = "v1.36.3"
-_JSON: Final = {"content-type": "application/json"}
-_TEXT: Final = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
 _TRUE: Final = frozenset({"1", "true", "True", "TRUE", "t", "T"})
-_PATCHES: Final = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
-_STRATEGIC: Final = "application/strategic-merge-patch+json"
-_HEALTH: Final = frozenset({"/healthz", "/livez", "/readyz"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,166 +107,6 @@ def selector(call: ApiCall) -> Matcher | None:
     return both(parse_fields(query.get("fieldSelector", ""), call.kind), parse_labels(query.get("labelSelector", "")))
 
 
-def partial(call: ApiCall) -> bool:
-    """The client wants PartialObjectMetadata. Raises ApiError 406 where that does not fit a LIST."""
-    wanted = call.request.headers.get("accept", "").split(",")[0]
-    form = dict(part.strip().partition("=")[::2] for part in wanted.split(";")[1:]).get("as", "")
-    if form == "PartialObjectMetadata" and call.verb == "list":
-        raise api_errors.not_acceptable("you requested PartialObjectMetadata, but the requested object is a list")
-    if form == "PartialObjectMetadataList" and call.verb not in ("list", "watch"):
-        raise api_errors.not_acceptable("you requested PartialObjectMetadataList, but the requested object is no list")
-    return form in ("PartialObjectMetadata", "PartialObjectMetadataList")
-
-
-def failed(error: api_errors.ApiError) -> Response:
-    headers = dict(_JSON)
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
-    return Response(status=error.code, headers=headers, body=orjson.dumps(error.status))
-
-
-def answer(store: Store, call: ApiCall, *, now: datetime) -> Response:
-    """Everything but a watch. Raises ApiError."""
-    if call.kind is None:
-        return _discovery(store, call)
-    match call.verb:
-        case "list":
-            body = list_body(
-                store,
-                call.kind,
-                call.namespace,
-                options=ListOptions.parse(call.request.query),
-                matches=selector(call),
-                partial=partial(call),
-            )
-            return Response(status=200, headers=dict(_JSON), body=body)
-        case "get":
-            return _object(call, store.get(call.kind, call.namespace, call.name))
-        case "create":
-            created = store.create(call.kind, call.namespace, _body(call), now=now)
-            return _object(call, created, status=201)
-        case "update":
-            item, new = store.replace(
-                call.kind, call.namespace, call.name, _body(call), subresource=call.subresource, now=now
-            )
-            return _object(call, item, status=201 if new else 200)
-        case "patch":
-            return _object(call, _patched(store, call, call.kind, now=now))
-        case "delete":
-            return _deleted(store, call, call.kind, now=now)
-        case _:
-            return _deleted_collection(store, call, call.kind, now=now)
-
-
-def _object(call: ApiCall, item: Json, *, status: int = 200) -> Response:
-    assert call.kind is not None
-    return Response(status=status, headers=dict(_JSON), body=encoded(call.kind, item, partial=partial(call)))
-
-
-def _body(call: ApiCall) -> Json:
-    assert call.kind is not None
-    try:
-        body = orjson.loads(call.request.body)
-    except orjson.JSONDecodeError as error:
-        raise api_errors.bad_request(
-            f"the object provided is unrecognized (must be of type {call.kind.kind}): couldn't get version/kind; "
-            f"json parse error: {error}"
-        ) from None
-    if not isinstance(body, dict):
-        raise api_errors.bad_request(f"the object provided is unrecognized (must be of type {call.kind.kind})")
-    return body
-
-
-def _patched(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Json:
-    content_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    accepted = _PATCHES if kind.custom else (*_PATCHES[:2], _STRATEGIC, _PATCHES[2])
-    if content_type not in accepted or content_type == "application/apply-patch+yaml":
-        raise api_errors.unsupported_media_type(accepted)
-    try:
-        patch = orjson.loads(call.request.body)
-    except orjson.JSONDecodeError as error:
-        raise api_errors.bad_request(f"error decoding patch: {error}") from None
-    json_patch = content_type == "application/json-patch+json"
-    return store.patch(
-        kind, call.namespace, call.name, patch, subresource=call.subresource, json_patch=json_patch, now=now
-    )
-
-
-def _deleted(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Response:
-    options = _body(call) if call.request.body else {}
-    grace = call.request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
-    last = store.delete(
-        kind,
-        call.namespace,
-        call.name,
-        uid=(options.get("preconditions") or {}).get("uid"),
-        grace_s=None if grace is None else integer(str(grace)),
-        now=now,
-    )
-    if kind == PODS:
-        return _object(call, last)
-    details = {"name": call.name} | ({"group": kind.group} if kind.group else {})
-    details |= {"kind": kind.plural, "uid": last["metadata"]["uid"]}
-    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-    return Response(status=200, headers=dict(_JSON), body=orjson.dumps(status))
-
-
-def _deleted_collection(store: Store, call: ApiCall, kind: Kind, *, now: datetime) -> Response:
-    matches = selector(call)
-    found = [item for _, item in store.items_at(kind, call.namespace, store.revision) if not matches or matches(item)]
-    for item in found:
-        metadata = item["metadata"]
-        store.delete(kind, metadata.get("namespace"), metadata["name"], grace_s=0, now=now)
-    body = {
-        "kind": f"{kind.kind}List",
-        "apiVersion": kind.api_version,
-        "metadata": {"resourceVersion": str(store.revision)},
-        "items": [from_storage(kind, item) for item in found],
-    }
-    return Response(status=200, headers=dict(_JSON), body=orjson.dumps(body))
-
-
-def _discovery(store: Store, call: ApiCall) -> Response:
-    path = call.request.path.rstrip("/")
-    if path in _HEALTH:
-        return Response(status=200, headers=dict(_TEXT), body=b"ok")
-    parts = [part for part in path.split("/") if part]
-    found: Json | None = None
-    match parts:
-        case ["version"]:
-            found = {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "linux/amd64"}
-        case ["api"]:
-            found = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-        case ["apis"]:
-            groups = dict.fromkeys(kind.group for kind in store.kinds() if kind.group)
-            found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(store, one) for one in groups]}
-        case ["api", "v1"]:
-            found = _resources(store, "", "v1")
-        case ["apis", group] if any(kind.group == group for kind in store.kinds()):
-            found = {"kind": "APIGroup", "apiVersion": "v1"} | _group(store, group)
-        case ["apis", group, version] if store.serves(group, version):
-            found = _resources(store, group, version)
-    if found is None:
-        return Response(status=404, headers=dict(_TEXT), body=b"404 page not found\n")
-    return Response(status=200, headers=dict(_JSON), body=orjson.dumps(found))
-
-
-def _group(store: Store, group: str) -> Json:
-    versions = dict.fromkeys(kind.version for kind in store.kinds() if kind.group == group)
-    rows = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
-    return {"name": group, "versions": rows, "preferredVersion": rows[0]}
-
-
-def _resources(store: Store, group: str, version: str) -> Json:
-    rows: list[Json] = []
-    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    for kind in store.kinds():
-        if (kind.group, kind.version) != (group, version):
-            continue
-        row = {"name": kind.plural, "singularName": kind.kind.lower(), "namespaced": kind.namespaced}
-        rows.append(row | {"kind": kind.kind, "verbs": verbs})
-        if kind.status_subresource and kind != CRDS:
-            status = row | {"name": f"{kind.plural}/status", "singularName": "", "kind": kind.kind}
-            rows.append(status | {"verbs": ["get", "patch", "update"]})
-    name = f"{group}/{version}" if group else version
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": rows}
+def form(call: ApiCall) -> Form:
+    """What form of answer the client wants. Raises ApiError 406, 400."""
+    return wanted(call.request, verb=call.verb)

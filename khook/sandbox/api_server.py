@@ -15,13 +15,18 @@ from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from typing import Final
 
+import orjson
+
 from khook.sandbox import api_errors
+from khook.sandbox.api_answers import answer, failed, rows
 from khook.sandbox.api_errors import ApiError
-from khook.sandbox.api_routes import ApiCall, answer, failed, flag, parse, partial, selector
+from khook.sandbox.api_routes import ApiCall, flag, form, parse, selector
 from khook.sandbox.exchange import HangUp, Refuse, Request, Response
 from khook.sandbox.history import Watch
 from khook.sandbox.paging import integer, version_number
+from khook.sandbox.reviews import asked, reviewed
 from khook.sandbox.store import Store
+from khook.sandbox.token_paths import unwrapped
 from khook.seams import Clock
 
 Predicate = Callable[[ApiCall], bool]
@@ -81,7 +86,7 @@ class ApiServer:
         self.store = store
         self.user = user
         self.tokens: frozenset[str] | None = None
-        """Bearer tokens that are accepted; None accepts everybody."""
+        """Bearer tokens that are accepted, in the header or in front of the path; None accepts everybody."""
         self.requests: Counter[tuple[str, str]] = Counter()
         """By (verb, resource): `("watch", "events")`, `("patch", "hooks/status")`, `("get", "/readyz")`."""
         self.answers: Counter[tuple[str, str, int]] = Counter()
@@ -174,6 +179,7 @@ class ApiServer:
         if self._down:
             raise Refuse
         self.store.expire_events(self._clock.now())
+        request = unwrapped(request)
         try:
             call = parse(self.store, request)
         except ApiError as error:
@@ -212,6 +218,9 @@ class ApiServer:
             self._authorize(call)
             if call.verb == "watch":
                 return self._watch(call)
+            if call.kind is None and (review := asked(call.request)) is not None:
+                said = reviewed(review, call.request, user=self.user, may=self._may)
+                return Response(status=201, headers={"content-type": "application/json"}, body=orjson.dumps(said))
             return answer(self.store, call, now=self._clock.now())
         except ApiError as error:
             return failed(error)
@@ -223,17 +232,21 @@ class ApiServer:
             raise api_errors.unauthorized()
         if call.kind is None:
             return
-        for verb, resource, namespace in self._forbidden:
-            fits = verb in (None, call.verb) and resource in (None, call.resource)
-            if fits and namespace in (None, call.namespace or ""):
-                raise api_errors.forbidden(
-                    call.kind,
-                    user=self.user,
-                    verb=call.verb,
-                    name=call.name,
-                    subresource=call.subresource,
-                    namespace=call.namespace,
-                )
+        if not self._may(call.verb, call.resource, call.namespace or ""):
+            raise api_errors.forbidden(
+                call.kind,
+                user=self.user,
+                verb=call.verb,
+                name=call.name,
+                subresource=call.subresource,
+                namespace=call.namespace,
+            )
+
+    def _may(self, verb: str, resource: str, namespace: str) -> bool:
+        return not any(
+            of_verb in (None, verb) and of_resource in (None, resource) and of_namespace in (None, namespace)
+            for of_verb, of_resource, of_namespace in self._forbidden
+        )
 
     def _finished(self, request: Request, response: Response) -> Response:
         response.headers.setdefault("date", format_datetime(self._clock.now(), usegmt=True))
@@ -260,7 +273,8 @@ class ApiServer:
             call.namespace,
             start=start,
             matches=selector(call),
-            partial=partial(call),
+            partial=form(call).partial,
+            rendered=rows(call, self._clock.now),
             bookmarks=bookmarks,
         )
         if watch.failed_code:

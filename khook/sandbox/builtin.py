@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from khook.sandbox.api_errors import ApiError, Cause, bad_request, invalid
 from khook.sandbox.kinds import EVENTS, EVENTS_V1, LEASES, NAMESPACES, PODS, Kind
-from khook.sandbox.workloads import kept
+from khook.sandbox.workloads import kept, missing
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ def to_storage(kind: Kind, item: Json) -> Json:
     """From the words of the endpoint to those of the stored object."""
     if kind != EVENTS_V1:
         return item
-    return {_RENAMED_BACK.get(key, key): value for key, value in item.items()}
+    return {_RENAMED_BACK.get(key, key): value for key, value in item.items() if key not in _RENAMED}
 
 
 def from_storage(kind: Kind, item: Json) -> Json:
@@ -124,13 +124,9 @@ def _check_micro_time(kind: Kind, value: str | None) -> None:
     )
 
 
-def check_new(kind: Kind, item: Json) -> None:
-    """What the server refuses to create. Raises ApiError 422."""
-    causes: list[Cause] = []
-    if kind == PODS and not (item.get("spec") or {}).get("containers"):
-        causes.append(Cause("spec.containers", "FieldValueRequired", "Required value"))
-    if kind in (EVENTS, EVENTS_V1):
-        causes = _event_causes(kind, item)
+def check(kind: Kind, item: Json, *, creating: bool) -> None:
+    """What the server refuses to keep. Raises ApiError 422."""
+    causes = _event_causes(kind, item) if creating and kind.kind == EVENTS.kind else missing(kind, item)
     if causes:
         raise _core_invalid(kind, item, causes)
 

@@ -21,6 +21,7 @@ from khook.sandbox.kinds import PODS, Kind
 from khook.sandbox.selectors import Matcher
 
 Json = dict[str, Any]
+Rendered = Callable[[Json], bytes]
 
 # About what one apiserver watch cache holds at its largest for a busy kind is 100 Ki; a test world needs far less,
 # and each change keeps two objects alive.
@@ -110,6 +111,8 @@ class Watch:
     namespace: str | None
     matches: Matcher | None
     partial: bool
+    rendered: Rendered | None = None
+    """How this client wants objects shown; None for the usual forms, whose lines all watches share."""
     start: int
     """Only what is newer is shown; also the version a first bookmark must have passed."""
     lines: deque[bytes] = field(default_factory=deque)
@@ -132,9 +135,18 @@ class Watch:
         while self.pending:
             change = self.pending.popleft()
             as_type = _seen_as(change, self.matches)
-            if as_type is not None:
+            if as_type is None:
+                continue
+            if self.rendered is None:
                 result.append(change.line(self.kind, partial=self.partial, as_type=as_type))
+            else:
+                result.append(watch_line(as_type, self.rendered(change.last)))
         return result
+
+    def show(self, item: Json) -> None:
+        """An object that was there at the start."""
+        shown = self.rendered(item) if self.rendered else encoded(self.kind, item, partial=self.partial)
+        self.lines.append(watch_line("ADDED", shown))
 
     def end(self) -> None:
         """A clean end, after what has come so far."""
@@ -157,6 +169,8 @@ class Watch:
         item: Json = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, "metadata": metadata}
         if self.kind == PODS:
             item |= {"spec": {"containers": None}, "status": {}}
+        if self.rendered is not None:
+            return watch_line("BOOKMARK", self.rendered(item))
         return watch_line("BOOKMARK", orjson.dumps(item))
 
 

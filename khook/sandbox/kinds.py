@@ -35,6 +35,8 @@ class Kind:
     short_names: tuple[str, ...] = field(default=(), compare=False)
     categories: tuple[str, ...] = field(default=(), compare=False)
     """Groups of kinds that people ask for by one name: `all`."""
+    printer_columns: tuple[Json, ...] = field(default=(), compare=False)
+    """`additionalPrinterColumns` of a custom resource."""
     schema: Json | None = field(default=None, compare=False)
     """The structural schema of a custom resource; None for a built-in kind."""
 
@@ -228,6 +230,7 @@ def kinds_of_crd(crd: Json) -> list[Kind]:
             singular=names.get("singular") or "",
             short_names=tuple(names.get("shortNames") or ()),
             categories=tuple(names.get("categories") or ()),
+            printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
             schema=(version.get("schema") or {}).get("openAPIV3Schema") or {},
         )
         for version in spec["versions"]

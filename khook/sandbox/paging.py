@@ -61,6 +61,14 @@ def list_body(
     partial: bool,
 ) -> bytes:
     """The body of a LIST. Raises ApiError 400, 410, 504."""
+    metadata, items = list_page(store, kind, namespace, options=options, matches=matches)
+    return _rendered(kind, metadata, items, partial=partial)
+
+
+def list_page(
+    store: Store, kind: Kind, namespace: str | None, *, options: ListOptions, matches: Matcher | None
+) -> tuple[Json, list[Json]]:
+    """The metadata of a LIST and its objects as they are stored. Raises ApiError 400, 410, 504."""
     version, start, limit = _where(store, kind, options)
     try:
         everything = store.items_at(kind, namespace, version)
@@ -75,7 +83,7 @@ def list_body(
         metadata["continue"] = _token(version, page[-1][0] + "\0")
         if matches is None:
             metadata["remainingItemCount"] = len(found) - len(page)
-    return _rendered(kind, metadata, [item for _, item in page], partial=partial)
+    return metadata, [item for _, item in page]
 
 
 def _where(store: Store, kind: Kind, options: ListOptions) -> tuple[int, str, int]:

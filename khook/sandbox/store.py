@@ -8,19 +8,20 @@ The contract suite holds it to kube-apiserver 1.36.3.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from khook.sandbox import api_errors, schema
 from khook.sandbox.api_errors import ApiError, Cause
-from khook.sandbox.builtin import check_new, from_storage, normalized, to_storage
-from khook.sandbox.history import Change, Table, Watch, encoded, too_old, watch_line, without_previous
+from khook.sandbox.builtin import check, from_storage, normalized, to_storage
+from khook.sandbox.history import Change, Rendered, Table, Watch, too_old, without_previous
 from khook.sandbox.installed import Installed, accepted
 from khook.sandbox.kinds import CRDS, EVENTS, NAMESPACES, PODS, Kind
 from khook.sandbox.metadata import check_name, new_metadata, rfc3339, updated_metadata
-from khook.sandbox.patches import json_patched, merge_patched
+from khook.sandbox.patches import Patching, merge_patched
 from khook.sandbox.selectors import Matcher
 
 Json = dict[str, Any]
@@ -41,6 +42,7 @@ class Store:
         self._watches: dict[tuple[str, str | None], dict[int, Watch]] = {}
         self._installed = Installed()
         self._event_ends: dict[tuple[str, str], datetime] = {}
+        self._rehearsing = False
         for name in FIRST_NAMESPACES:
             self.create(NAMESPACES, None, {"metadata": {"name": name}}, now=now)
 
@@ -78,16 +80,17 @@ class Store:
         start: int | None,
         matches: Matcher | None = None,
         partial: bool = False,
+        rendered: Rendered | None = None,
         bookmarks: bool = False,
     ) -> Watch:
         """Changes after `start`; None is the present state as ADDED lines first. Close it with `unwatch`."""
         table = self._table(kind)
         after = self.revision if start is None else start
-        watch = Watch(kind=kind, namespace=namespace, matches=matches, partial=partial, start=after)
+        watch = Watch(kind=kind, namespace=namespace, matches=matches, partial=partial, rendered=rendered, start=after)
         if start is None:
             for _, item in table.at(self.revision, namespace):
                 if matches is None or matches(item):
-                    watch.lines.append(watch_line("ADDED", encoded(kind, item, partial=partial)))
+                    watch.show(item)
             if bookmarks:
                 watch.lines.append(watch.bookmark(self.revision, initial_end=True))
         else:
@@ -162,13 +165,12 @@ class Store:
         patch: Any,
         *,
         subresource: str = "",
-        json_patch: bool = False,
+        how: Patching = merge_patched,
         now: datetime,
     ) -> Json:
-        """A merge patch, or a JSON Patch. An identical result changes no version. Raises ApiError 404, 409, 422."""
+        """`how` applies it. An identical result changes no version. Raises ApiError 404, 409, 422, and `how`'s own."""
         old = self.get(kind, namespace, name)
-        shown = from_storage(kind, old)
-        candidate = json_patched(shown, patch) if json_patch else merge_patched(shown, patch)
+        candidate = how(from_storage(kind, old), patch)
         body = to_storage(kind, candidate)
         self._check_body(kind, namespace, body, name=name)
         self._check_version(kind, old, body)
@@ -207,9 +209,18 @@ class Store:
             return self._remove(kind, namespace, name, old, marked)
         if kind == NAMESPACES:
             self._empty(name)
-        if kind == CRDS:
+        if kind == CRDS and not self._rehearsing:
             self._uninstall(old)
         return self._remove(kind, namespace, name, old, old)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """What is written inside is answered as ever, and nothing of it is kept or seen by anybody (`dryRun`)."""
+        self._rehearsing = True
+        try:
+            yield
+        finally:
+            self._rehearsing = False
 
     # -- the passing of time
 
@@ -303,8 +314,7 @@ class Store:
     def _admitted(self, kind: Kind, item: Json, *, old: Json | None) -> Json:
         """Defaulted, pruned and valid, or an ApiError. What was invalid before and is unchanged is tolerated."""
         if kind.schema is None:
-            if old is None:
-                check_new(kind, item)
+            check(kind, item, creating=old is None)
             head = {"kind": kind.kind, "apiVersion": kind.api_version}
             item = {key: value for key, value in item.items() if key not in head}
             return normalized(kind, item, creating=old is None)
@@ -322,8 +332,10 @@ class Store:
     ) -> Json:
         if kind == CRDS:
             new = accepted(new, now=now)
-            if old is None or old["spec"] != new["spec"]:
-                self._install(new)
+        if self._rehearsing:
+            return new
+        if kind == CRDS and (old is None or old["spec"] != new["spec"]):
+            self._install(new)
         self.revision += 1
         new = new | {"metadata": new["metadata"] | {"resourceVersion": str(self.revision)}}
         if kind.storage_key == EVENTS.storage_key:
@@ -335,6 +347,8 @@ class Store:
         return new
 
     def _remove(self, kind: Kind, namespace: str | None, name: str, old: Json, last: Json) -> Json:
+        if self._rehearsing:
+            return last
         self.revision += 1
         last = last | {"metadata": last["metadata"] | {"resourceVersion": str(self.revision)}}
         self._publish(

@@ -32,6 +32,8 @@ from khook.worker.rowbook import PodsOf, RowBook, RowKey
 from khook.worker.status import StatusWriter
 from khook.worker.trail import HookTrail
 
+DROPPED: Final = "dropped"
+"""A call that was not sent yet and went with its entry: counted as a verdict is."""
 HELD: Final = "held"
 """A signal that waits for its entry's `holdFor`: counted as a verdict is, and judged later if the trouble lasts."""
 
@@ -177,7 +179,7 @@ class HookTable:
         for key, row in self._book.items():
             if key[0] not in self._entries and row.call is not None and row.call.unsent:
                 self._book.drop(key)
-                self._counters.judged(row.event_type, "dropped")
+                self._counters.judged(row.event_type, DROPPED)
                 self._log.info("unsent call dropped with its entry", hook=self.ref.key, call_id=row.call.id)
 
     @property

@@ -56,7 +56,7 @@ class HookTrail:
     def accepted(self, row: Row, how: str) -> None:
         """An agent has the call: the API is well."""
         self._trouble = None
-        self._say(Reason.AGENT_CALLED, f"agent {row.agent} was asked about {_about(row)}: {how}")
+        self._say(Reason.AGENT_CALLED, f"agent {row.agent} was asked about {_about(row)}: {how}", of=row)
 
     def failed(self, row: Row, reason: CallReason, error: str) -> None:
         """A call ended without an agent having it: shown until one succeeds."""
@@ -64,7 +64,9 @@ class HookTrail:
             self._trouble = (Problem.AGENT_NOT_FOUND, f"agent {row.agent} is not known to kagent")
         elif reason is not CallReason.CLAIM_REFUSED:
             self._trouble = (Problem.KAGENT_API_ERROR, f"agent {row.agent} could not be asked: {error}")
-        self._warn(Reason.AGENT_CALL_FAILED, f"agent {row.agent} could not be asked about {_about(row)}: {error}")
+        self._warn(
+            Reason.AGENT_CALL_FAILED, f"agent {row.agent} could not be asked about {_about(row)}: {error}", of=row
+        )
 
     def parked(self, row: Row, error: str) -> None:
         """A call waits for its agent: shown until one gets through."""
@@ -73,11 +75,13 @@ class HookTrail:
 
     def run_failed(self, row: Row, how: str) -> None:
         """The agent had the call and its run ended badly; `how` is our own words."""
-        self._warn(Reason.AGENT_CALL_FAILED, f"agent {row.agent}, asked about {_about(row)}: {how}")
+        self._warn(Reason.AGENT_CALL_FAILED, f"agent {row.agent}, asked about {_about(row)}: {how}", of=row)
 
     def ended_unasked(self, row: Row, error: str) -> None:
         """A restored call that nobody carries on: says nothing about the agent, so the condition stays."""
-        self._warn(Reason.AGENT_CALL_FAILED, f"the call to agent {row.agent} about {_about(row)} ended: {error}")
+        self._warn(
+            Reason.AGENT_CALL_FAILED, f"the call to agent {row.agent} about {_about(row)} ended: {error}", of=row
+        )
 
     # Storms.
 
@@ -102,11 +106,15 @@ class HookTrail:
             f"incidents ended, or made room, before this Hook's {calls_an_hour} calls an hour allowed their calls",
         )
 
-    def _say(self, reason: Reason, message: str) -> None:
-        self._audit.record(self._ref, reason, message, warning=False)
+    def _say(self, reason: Reason, message: str, *, of: Row | None = None) -> None:
+        self._audit.record(self._ref, reason, message, warning=False, call_id=_call_id(of))
 
-    def _warn(self, reason: Reason, message: str) -> None:
-        self._audit.record(self._ref, reason, message, warning=True)
+    def _warn(self, reason: Reason, message: str, *, of: Row | None = None) -> None:
+        self._audit.record(self._ref, reason, message, warning=True, call_id=_call_id(of))
+
+
+def _call_id(row: Row | None) -> str:
+    return "" if row is None or row.call is None else row.call.id
 
 
 def _about(row: Row) -> str:

@@ -70,7 +70,8 @@ def test_every_label_that_is_shown_is_one_that_the_query_keeps() -> None:
 def test_an_alert_names_what_to_do_and_how_bad_it_is() -> None:
     for rule in alerts():
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"].endswith(f"/docs/operations.md#{rule['alert'].lower()}")
 
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PrometheusRule"])

@@ -9,6 +9,7 @@ from support.installation import Installation, fresh_name, now
 from support.objects import Json, entry, event, hook, pod, rfc3339, running
 
 from khook.core.prompt import instructions
+from khook.kube.audit import CALL_ID_ANNOTATION
 
 SOON_S = 2.0
 """An edit, a suspension and a deletion are obeyed within this long."""
@@ -179,3 +180,23 @@ def test_outcomes_stand_on_the_hook_as_kubernetes_events(khook: Installation) ->
         ]
 
     in_a_namespace(khook, "audit", story)
+
+
+def test_a_calls_id_leads_from_the_log_to_the_status_the_kubernetes_event_and_kagent(khook: Installation) -> None:
+    async def story(cluster: Cluster, namespace: str) -> None:
+        await cluster.hook(hook("h", entry("pod-restart", "traced"), namespace=namespace))
+        await fail(cluster, namespace, "web-1")
+        (run,) = await khook.called(namespace, 1)
+        async with asyncio.timeout(5):
+            while not (found := await cluster.events_on(namespace, "h")):
+                await asyncio.sleep(0.05)
+        (row,) = rows(await cluster.get_hook(namespace, "h"))
+        (line,) = [
+            line
+            for line in khook.khook.log()
+            if line["logger"] == "kagent-api" and line["event"] == "agent called" and line["hook"] == f"{namespace}/h"
+        ]
+        ids = {row["call"]["id"], line["call_id"], found[0]["metadata"]["annotations"][CALL_ID_ANNOTATION]}
+        assert ids == {run.call_id}
+
+    in_a_namespace(khook, "traced", story)

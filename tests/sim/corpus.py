@@ -10,9 +10,9 @@ SEEDS: Final[dict[int, str]] = {
     5: "a pod that got well while its namespace could not be watched was told as stuck",
     15: "a pod made while nobody watched was told as stuck, from the first of the lines that came afterwards",
     214: "a stuck pod was told once more by its next owner, whose clock saw another beginning of it",
-    17: "a hold was shortened by an Event of trouble that had passed, which the next owner listed",
-    38: "pods that had failed in the incident before, and were well, joined a group's call after a restart",
-    114: "a pod that had joined one call of its group by a listed signal joined the next one too",
+    14: "an Event of trouble that had passed was held for, and the next trouble called at once",
+    383: "a hold was shortened by an Event of trouble that had passed, which the next owner listed",
+    56: "pods that had failed in the incident before, and were well, joined a group's call after a restart",
 }
 
 

@@ -209,6 +209,7 @@ MUTANTS: Final = (
         file="khook/worker/allowance.py",
         old="        if self._budget is None or (not self._waiting and self._budget.take(now)):\n",
         new="        if self._budget is None or not self._waiting:\n",
+        first_seed=6,
     ),
     Mutant(
         name="reckon a full bucket after a restart",
@@ -216,6 +217,7 @@ MUTANTS: Final = (
         file="khook/worker/rowbook.py",
         old="charged=row_rules.charged(rows)",
         new="charged=()",
+        first_seed=6,
     ),
     Mutant(
         name="forget who waits for the budget",
@@ -223,6 +225,7 @@ MUTANTS: Final = (
         file="khook/worker/rowbook.py",
         old="            self._allowance.wait(key_of(row))\n",
         new="            key_of(row)\n",
+        first_seed=35,
     ),
     Mutant(
         name="look up no owner",
@@ -230,6 +233,7 @@ MUTANTS: Final = (
         file="khook/worker/owners.py",
         old="return controller.ref if maker is None else maker.ref",
         new="return controller.ref",
+        first_seed=6,
     ),
     Mutant(
         name="key a group by its pods",
@@ -237,6 +241,7 @@ MUTANTS: Final = (
         file="khook/worker/table.py",
         old="resource = occasion.resource if entry.group_by_owner else row_rules.pod_of(signal)",
         new="resource = row_rules.pod_of(signal)",
+        first_seed=6,
     ),
     Mutant(
         name="drop what waits for an owner that nobody tells",
@@ -244,6 +249,7 @@ MUTANTS: Final = (
         file="khook/worker/owners.py",
         old="            then(known.ref)\n",
         new="            if found is not None:\n                then(known.ref)\n",
+        first_seed=9,
     ),
     Mutant(
         name="send a group at once",
@@ -251,6 +257,7 @@ MUTANTS: Final = (
         file="khook/worker/namespace.py",
         old="hold_s = GROUP_WAIT_S if fire.is_group else",
         new="hold_s = 0.0 if fire.is_group else",
+        first_seed=6,
     ),
     Mutant(
         name="let every stale signal join a group",
@@ -258,6 +265,7 @@ MUTANTS: Final = (
         file="khook/worker/table.py",
         old="if not row_rules.says_more(row, signal, now=self._now(), rules=self._rules):",
         new="if row.legacy:",
+        first_seed=56,
     ),
     Mutant(
         name="let go what was held without a look at the pod",
@@ -265,6 +273,7 @@ MUTANTS: Final = (
         file="khook/worker/table.py",
         old="            if pod is not None and lasts(held, pod):\n",
         new="            if pod is not None:\n",
+        first_seed=14,
     ),
     Mutant(
         name="hold on through a recovery",
@@ -272,6 +281,7 @@ MUTANTS: Final = (
         file="khook/core/holding.py",
         old="for entry, held in waiting.items() if not _is_over(held, pod)}",
         new="for entry, held in waiting.items() if held or _is_over(held, pod)}",
+        first_seed=14,
     ),
     Mutant(
         name="hold from an Event of trouble that passed",
@@ -279,6 +289,7 @@ MUTANTS: Final = (
         file="khook/core/holding.py",
         old="        return max(since, pod.ready_time)\n",
         new="        return min(signal.raw_time, max(since, pod.ready_time))\n",
+        first_seed=383,
     ),
 )
 

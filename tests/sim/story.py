@@ -27,7 +27,8 @@ from support.objects import (
     workload,
 )
 
-from khook.sandbox.api_routes import answer, parse
+from khook.sandbox.api_answers import answer
+from khook.sandbox.api_routes import parse
 from khook.sandbox.exchange import Request
 from khook.sandbox.store import Store
 from sim.history import EntryLife, History, Spell, Told

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import httpx
 
+from khook.cli.demo_stage import kubeconfig
 from khook.sandbox.api_server import ApiServer
 from khook.sandbox.http import Served, serve
 from khook.sandbox.store import Store
@@ -113,6 +115,12 @@ class Cluster(Protocol):
 
     def user_may_nothing(self) -> Any: ...
 
+    def write_kubeconfig(self, path: Path) -> Path:
+        """The admin's, in the namespace `default`."""
+        ...
+
+    def close(self) -> None: ...
+
 
 class RealCluster:
     name = "real"
@@ -134,6 +142,9 @@ class RealCluster:
     def user_may_nothing(self) -> Iterator[httpx.Client]:
         with self._client(USER_TOKEN) as client:
             yield client
+
+    def write_kubeconfig(self, path: Path) -> Path:
+        return self._server.write_kubeconfig(path)
 
     def _client(self, token: str) -> httpx.Client:
         return _client(self._server.url, token, verify=self._server.ssl_context())
@@ -173,6 +184,10 @@ class EmbeddedCluster:
                 yield client
         finally:
             self._in_loop(self.api.allow_all)
+
+    def write_kubeconfig(self, path: Path) -> Path:
+        path.write_text(json.dumps(kubeconfig(self._served.url, ADMIN_TOKEN)))
+        return path
 
     def close(self) -> None:
         self.admin.close()

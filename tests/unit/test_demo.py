@@ -1,11 +1,14 @@
 """`khook demo`'s own parts: a summary that cannot hide a lost or doubled call, and a kill that hits only a worker."""
 
+import asyncio
 import io
+import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from rich.console import Console
@@ -13,15 +16,18 @@ from rich.console import Console
 from khook.cli.demo_calls import Calls
 from khook.cli.demo_log import LogFile, worker_pids
 from khook.cli.demo_log import Told as LogTold
-from khook.cli.demo_stage import environment
+from khook.cli.demo_stage import end_deleted_pods, environment
 from khook.cli.demo_view import Ending, LoopEnding, Scene, View, summary
 from khook.core.prompt import PODS_MOST, Told, render_prompt
 from khook.core.signal import EventType
 from khook.core.template import parse
+from khook.sandbox.api_server import ApiServer
 from khook.sandbox.demo_story import DEMO
 from khook.sandbox.exchange import Request
+from khook.sandbox.http import InMemoryTransport
 from khook.sandbox.kagent import Kagent, Run, Speaks
 from khook.sandbox.reckoning import Expected, compare, expected, storm
+from khook.sandbox.store import Store
 from khook.seams import SystemClock
 
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
@@ -357,3 +363,25 @@ def test_what_matters_fits_on_a_terminal_of_eighty_columns() -> None:
     assert incident.split() == ["shop/Deployment", "checkout", "·", "40", "pods", "pod-restart", "80", "Completed"]
     assert "…" not in incident
     assert any(line.startswith("shop/Deployment checkout · 40 pods ") and "pod-restart" not in line for line in lines)
+
+
+def test_a_pod_that_is_deleted_while_the_demo_stays_ends() -> None:
+    """Its node is made up, so nobody else would end it, and `kubectl delete pod` would not come back."""
+    clock = SystemClock()
+    api = ApiServer(Store(randomness=random.Random(1), now=clock.now()), clock=clock)
+    pods = "/api/v1/namespaces/default/pods"
+    spec = {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}
+
+    async def play() -> list[list[str]]:
+        async def names() -> list[str]:
+            return [item["metadata"]["name"] for item in (await client.get(pods)).json()["items"]]
+
+        async with httpx.AsyncClient(transport=InMemoryTransport({"http://api": api}), base_url="http://api") as client:
+            for name in ("gone", "stays"):
+                await client.post(pods, json={"metadata": {"name": name}, "spec": spec})
+            await client.delete(f"{pods}/gone")
+            before = await names()
+            await end_deleted_pods(client)
+            return [before, await names()]
+
+    assert asyncio.run(play()) == [["gone", "stays"], ["stays"]]

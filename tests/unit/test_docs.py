@@ -12,11 +12,16 @@ from khook.core.prompt import Told, render_prompt
 from khook.core.signal import EventType
 from khook.core.template import parse
 from khook.metrics import _REGISTRY
-from khook.settings import ALIASES, DEFAULT_BASE_URL, NAMES, Settings
+from khook.settings import ALIASES, DEFAULT_BASE_URL, NAMES, load, one
+from reference.metrics import LABELS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+SETTINGS = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \| ", README, re.MULTILINE)
+"""Name, default and what is allowed, as the README says them."""
 
 
 @pytest.mark.parametrize("name", [*NAMES, *ALIASES])
@@ -24,20 +29,26 @@ def test_the_readme_names_every_setting(name: str) -> None:
     assert f"`{name}" in README
 
 
+@pytest.mark.parametrize(("name", "shown"), [(name, shown[1:-1]) for name, shown, _ in SETTINGS if shown[0] == "`"])
+def test_a_default_that_the_readme_shows_changes_nothing_where_it_is_set(name: str, shown: str) -> None:
+    assert load({name: shown}, read=lambda _: None) == load({}, read=lambda _: None)
+
+
+def test_the_readme_names_the_address_that_is_called_where_nobody_says_one() -> None:
+    assert f"else `{DEFAULT_BASE_URL}`" in {name: shown for name, shown, _ in SETTINGS}["KAGENT_BASE_URL"]
+
+
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "bound"),
     [
-        ("KAGENT_BASE_URL", DEFAULT_BASE_URL),
-        *(
-            (str(field.alias), str(field.default))
-            for field in Settings.model_fields.values()
-            if isinstance(field.default, int | str) and not isinstance(field.default, bool)
-        ),
+        (name, bound)
+        for name, _, allowed in SETTINGS
+        for bound in re.findall(r"([0-9.]+[a-z]*) to ([0-9.]+[a-z]*)", allowed)
     ],
 )
-def test_the_readme_shows_the_defaults_that_are_numbers_and_words(name: str, shown: str) -> None:
-    (line,) = [line for line in README.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)] or [README]
-    assert f"`{shown}`" in line or f"`{name}={shown}`" in line
+def test_both_ends_of_what_the_readme_allows_are_allowed(name: str, bound: tuple[str, str]) -> None:
+    for text in bound:
+        one(name, {name: text})
 
 
 @pytest.mark.parametrize("document", [README, SECURITY], ids=["README", "security"])
@@ -110,3 +121,36 @@ def test_the_security_page_names_the_permissions_that_the_readme_names() -> None
     named = verbs(SECURITY)
     assert {"hooks", "hooks/status", "pods", "events", "leases"} <= set(named)
     assert {resource: verbs(README)[resource] for resource in named} == named
+
+
+DOCS = ROOT / "docs"
+PROMISES = re.findall(r"\[(test_\w+)\]\(([^)#]+)\)", (DOCS / "promises.md").read_text(encoding="utf-8"))
+PROMISED = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "Flaws")
+
+
+@pytest.mark.parametrize(("name", "path"), PROMISES)
+def test_each_test_that_a_promise_is_linked_to_exists(name: str, path: str) -> None:
+    assert re.search(rf"^def {name}\(", (DOCS / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_promise_is_linked_to_a_test() -> None:
+    sections = re.split(r"^## ", (DOCS / "promises.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    held = [section for section in sections if "](../tests/" in section]
+    assert [heading for heading in PROMISED if not any(section.startswith(heading) for section in held)] == []
+
+
+@pytest.mark.parametrize("name", ["api-reference", "migration", "operations", "promises"])
+def test_a_document_links_to_what_exists_and_names_settings_and_metrics_that_do(name: str) -> None:
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    links = {link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")}
+    assert [link for link in links if not (DOCS / link).exists()] == []
+    assert set(re.findall(r"\b(?:KHOOK|KAGENT)_[A-Z_]+", text)) <= {*NAMES, *ALIASES}
+    assert set(re.findall(r"kagent_hook_[a-z_]+", text)) <= set(LABELS)
+
+
+@pytest.mark.parametrize("name", ["api-reference", "migration", "operations", "promises"])
+def test_a_link_to_a_heading_finds_it(name: str) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", (DOCS / f"{name}.md").read_text(encoding="utf-8")):
+        target = DOCS / path if path else DOCS / f"{name}.md"
+        headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

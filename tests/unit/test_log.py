@@ -110,7 +110,7 @@ def test_a_registered_secret_is_shown_nowhere(form: str) -> None:
     log.register_secret("old-secret-0")
     log.register_secret(SECRET)
     logger = log.get("x")
-    logger.info(f"event {SECRET}", detail=SECRET, path=["a", {"b": f"x{SECRET}x"}], reason="r" * 1020 + SECRET)
+    logger.info(f"event {SECRET}", detail=SECRET, problems=["a", {"b": f"x{SECRET}x"}], reason="r" * 1020 + SECRET)
     logger.info("again", detail=f"Bearer {SECRET} old-secret-0", error=ValueError(SECRET), digest=SECRET.encode())
     try:
         raise RuntimeError(f"answer was {SECRET}")
@@ -151,7 +151,7 @@ def test_every_line_is_bounded() -> None:
     stream = configured()
     logger = log.get("x")
     logger.info("long", detail="ä" * 100_000)
-    logger.info("many", path=[["y" * 5000] * 50] * 50)
+    logger.info("many", problems=[["y" * 5000] * 50] * 50)
     short, cut = lines(stream)
     assert len(short["detail"]) <= log.MAX_VALUE_CHARS + 1
     assert cut["event"] == "many"
