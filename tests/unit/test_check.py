@@ -32,7 +32,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class Reviewing:
-    """An API server that answers for its version and for what the asker may do."""
+    """An API server that refuses some permissions, and remembers for which it was asked."""
 
     def __init__(self, *, refuse: frozenset[str] = frozenset()) -> None:
         self.inner = ApiServer(Store(randomness=random.Random(1), now=datetime.now(UTC)), clock=SystemClock())
@@ -40,14 +40,14 @@ class Reviewing:
         self._refuse = refuse
 
     async def handle(self, request: Request) -> Response:
-        if request.path == "/version":
-            return Response(status=200, body=orjson.dumps({"gitVersion": "v1.36.3", "minor": "36"}))
         if not request.path.endswith("/selfsubjectaccessreviews"):
             return await self.inner.handle(request)
         about = json.loads(request.body)["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (about["resource"], about.get("subresource", ""))))
         self.asked.append((about["verb"], resource, about.get("namespace", "")))
-        return Response(status=201, body=orjson.dumps({"status": {"allowed": resource not in self._refuse}}))
+        if resource not in self._refuse:
+            return await self.inner.handle(request)
+        return Response(status=201, body=orjson.dumps({"status": {"allowed": False}}))
 
     async def post(self, path: str, body: Json) -> None:
         request = Request(
