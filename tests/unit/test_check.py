@@ -3,7 +3,8 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 import pytest
 from support.objects import Json, entry, hook
 
+from khook import log
 from khook.api.crd import crd
 from khook.cli import check
 from khook.cli.check_cluster import NEEDS
@@ -54,6 +56,13 @@ class Reviewing:
             method="POST", path=path, query={}, headers={"content-type": "application/json"}, body=orjson.dumps(body)
         )
         assert (await self.inner.handle(request)).status == 201
+
+
+@pytest.fixture(autouse=True)
+def logs_elsewhere() -> Iterator[None]:
+    """A command binds the log to its stderr, which here is a captured one that is closed after the test."""
+    yield
+    log.configure("error", "text", stream=sys.__stderr__)
 
 
 def checked(

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from support.objects import (
 )
 from support.objects import terminated as ended
 
-from khook import settings
+from khook import log, settings
 from khook.cli import explain_view
 from khook.cli.documents import BadDocument
 from khook.cli.explain_call import TEST, marked
@@ -43,6 +44,13 @@ from khook.supervisor.status_document import Status
 NOW = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 UID = "5a1f0c9e-0000-4000-8000-000000000001"
 RESTARTS = entry("pod-restart")
+
+
+@pytest.fixture(autouse=True)
+def logs_elsewhere() -> Iterator[None]:
+    """A command binds the log to its stderr, which here is a captured one that is closed after the test."""
+    yield
+    log.configure("error", "text", stream=sys.__stderr__)
 
 
 def ago(**time: float) -> datetime:
