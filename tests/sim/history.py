@@ -91,7 +91,7 @@ class RunFact:
     pod: str
     namespace: str
     protocol: str
-    named: frozenset[str] = frozenset()
+    named: tuple[str, ...] = ()
     """Where pods have owners: the pods of its namespace that its prompt names."""
 
 

@@ -285,9 +285,9 @@ def _key(uid: str, row: dict[str, Any]) -> IncidentKey:
     return (uid, row["eventType"], row.get("agent", ""), name if kind == "Pod" else f"{kind}/{name}")
 
 
-def _named(prompt: str, pods: set[str] | None) -> frozenset[str]:
-    """Those of these pods whose name stands in it."""
-    return frozenset(pods & set(re.findall("[a-z0-9-]+", prompt))) if pods else frozenset()
+def _named(prompt: str, pods: set[str] | None) -> tuple[str, ...]:
+    """Those of these pods whose name stands in it, sorted: a world is the same whatever strings hash to."""
+    return tuple(sorted(pods.intersection(re.findall("[a-z0-9-]+", prompt)))) if pods else ()
 
 
 def _where(task: "asyncio.Task[Any]") -> str:

@@ -97,7 +97,7 @@ class Call:
     @property
     def named(self) -> frozenset[str]:
         """The pods that its agent was told of."""
-        return self.runs[0].named if self.runs else frozenset()
+        return frozenset(self.runs[0].named) if self.runs else frozenset()
 
     def mutes_until_s(self, cooldown_s: float) -> float:
         """Until when evidence is a repeat of this call's, or meets it in flight."""

@@ -140,7 +140,7 @@ class Made:
         self.row(at_s, call, "Pending", "Grouping", key=key)
         self.row(at_s + wait_s, call, "Calling", claimed_s=at_s, key=key)
         self.act(at_s + wait_s, "send", call=call)
-        self.run(at_s + wait_s, call, pod=named[0], named=frozenset(named))
+        self.run(at_s + wait_s, call, pod=named[0], named=named)
         self.row(at_s + wait_s, call, "Accepted", claimed_s=at_s, accepted_s=at_s + wait_s, key=key)
 
     def fault(self, from_s: float, until_s: float, *, felt_s: float = 60.0, agent: str = "") -> None:
