@@ -210,6 +210,7 @@ class HookJudge:
         evidence_time = first_evidence(self._signal, self._pod)
         due = due_time(evidence_time, entry)
         held = Held(
+            entry=entry,
             signal=self._signal,
             evidence_time=evidence_time,
             due_time=due,

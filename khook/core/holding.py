@@ -26,6 +26,7 @@ LATEST: Final = datetime.max.replace(tzinfo=UTC)
 class Held:
     """One entry's signal about one pod: the newest, with the time of the first evidence."""
 
+    entry: Entry
     signal: Signal
     evidence_time: datetime
     due_time: datetime
@@ -54,6 +55,7 @@ class Holds:
         else:
             evidence_time = first_evidence(signal, pod)
             held = Held(
+                entry=entry,
                 signal=signal,
                 evidence_time=evidence_time,
                 due_time=due_time(evidence_time, entry),
@@ -67,7 +69,9 @@ class Holds:
         waiting = self._held.get(pod.uid)
         if waiting is None:
             return
-        self._held[pod.uid] = kept = {entry: held for entry, held in waiting.items() if not _is_over(held, pod)}
+        self._held[pod.uid] = kept = {
+            entry: left for entry, held in waiting.items() if (left := _left_of(held, pod)) is not None
+        }
         if not kept:
             del self._held[pod.uid]
 
@@ -128,3 +132,18 @@ def _is_over(held: Held, pod: PodFacts) -> bool:
     """It recovered after the evidence, or ended. A pod is Ready still when its probe first fails: no recovery."""
     ready_since_before = pod.ready and pod.ready_time is not None and pod.ready_time <= held.evidence_time
     return not _lasts(held, pod) and not ready_since_before
+
+
+def _left_of(held: Held, pod: PodFacts) -> Held | None:
+    """What a new line of its pod leaves of a hold; None: it is over.
+
+    After a time in which nobody told of the pods, Events overtake lines: what they told since the recovery that this
+    line shows is trouble of its own, and its hold begins with it.
+    """
+    if not _is_over(held, pod):
+        return held
+    told_since = pod.ready and pod.ready_time is not None and held.signal.raw_time > pod.ready_time
+    if not told_since:
+        return None
+    evidence_time = held.signal.raw_time
+    return replace(held, evidence_time=evidence_time, due_time=due_time(evidence_time, held.entry))

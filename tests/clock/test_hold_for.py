@@ -239,6 +239,30 @@ def test_nothing_is_let_go_while_nobody_tells_of_the_pods() -> None:
     play(story)
 
 
+def test_an_event_that_overtakes_the_line_of_a_recovery_is_trouble_of_its_own() -> None:
+    """Nobody tells of the pods: one recovers and fails again, and only its Events come."""
+
+    async def story(world: World) -> None:
+        await world.begin(PROBED)
+        one = await world.well()
+        await not_ready(world, one)
+        await world.says(*PROBE, of=one)
+        await world.after(30)
+        undo = world.api.refuse(told_of_pods)
+        world.api.cut_connections(told_of_pods)
+        await world.cluster.pod_status(one, running(now=world.now()))
+        await world.after(5)
+        await not_ready(world, one)
+        await world.says(*PROBE, of=one)
+        since = world.now()
+        await world.after(10)
+        undo()
+        (run,) = await world.called(1)
+        assert 118 <= (run.time - since).total_seconds() <= 125
+
+    play(story)
+
+
 def test_a_restart_is_never_held() -> None:
     async def story(world: World) -> None:
         await world.begin(entry("pod-restart"), PENDING)

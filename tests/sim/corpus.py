@@ -12,6 +12,7 @@ SEEDS: Final[dict[int, str]] = {
     214: "a stuck pod was told once more by its next owner, whose clock saw another beginning of it",
     14: "an Event of trouble that had passed was held for, and the next trouble called at once",
     383: "a hold was shortened by an Event of trouble that had passed, which the next owner listed",
+    386: "a line that a watch brought late, of a pod that was well, forgot what Events had told since",
     56: "pods that had failed in the incident before, and were well, joined a group's call after a restart",
 }
 
