@@ -279,8 +279,8 @@ MUTANTS: Final = (
         name="hold on through a recovery",
         promise="P1",
         file="khook/core/holding.py",
-        old="for entry, held in waiting.items() if not _is_over(held, pod)}",
-        new="for entry, held in waiting.items() if held or _is_over(held, pod)}",
+        old="    if not _is_over(held, pod):\n        return held\n    told_since",
+        new="    return held\n    told_since",
         first_seed=14,
     ),
     Mutant(
