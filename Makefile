@@ -69,7 +69,7 @@ test: install ## all tests; those of the real API server where it is at hand (ma
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-integration: install $(if $(KUBEBUILDER_ASSETS),,envtest) ## the tests that need the real API server
-	KHOOK_REQUIRE_ENVTEST=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m envtest
+	REQUIRE_ENVTEST=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m envtest
 
 sim: install ## 2,000 simulated half-hours with faults, and defects that they must find (some 10 minutes on 2 cores)
 	$(SIM) --worlds $(SIM_WORLDS) --mutants --short --json $(SIM_RESULT)

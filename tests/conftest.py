@@ -26,14 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skipped (or failed, where KHOOK_REQUIRE_… is set) at one place, so that the summary says it in one line."""
-    skip = pytest.fail if os.environ.get("KHOOK_REQUIRE_ENVTEST") else pytest.skip
+    """Skipped (or failed, where REQUIRE_… is set) at one place, so that the summary says it in one line."""
+    skip = pytest.fail if os.environ.get("REQUIRE_ENVTEST") else pytest.skip
     if item.get_closest_marker("envtest") is not None and find_binaries() is None:
         skip(NO_BINARIES)
     if "go_template" in getattr(item, "fixturenames", ()) and find_go_template() is None:
         skip(NO_GO_TEMPLATE)
     if item.get_closest_marker("chromium") is not None and chromium.find() is None:
-        (pytest.fail if os.environ.get("KHOOK_REQUIRE_CHROMIUM") else pytest.skip)(NO_CHROMIUM)
+        (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") else pytest.skip)(NO_CHROMIUM)
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,10 @@ class Shell:
             "HOME": str(kubeconfig.parent),
         }
 
+    def export(self, **variables: str) -> None:
+        """For all that is typed from now on."""
+        self._environ |= variables
+
     def run(self, commands: str, *, stdin: str = "") -> str:
         """What they print; the first that fails ends them and the test."""
         done = self._run(commands, stdin)

@@ -43,6 +43,11 @@ class KhookProcess:
         """Where `/status.json` is, once it has started."""
 
     @property
+    def environ(self) -> dict[str, str]:
+        """What it was started with, and where its status is now."""
+        return self._environ | ({"KHOOK_STATUS_ADDRESS": self.status_address} if self.status_address else {})
+
+    @property
     def log_file(self) -> Path:
         return self._folder / f"khook-{self._starts}.log"
 

@@ -1,7 +1,7 @@
 """The helm and kubectl that `make kube-tools` fetched, or those in KUBEBUILDER_ASSETS; never whatever is on the PATH,
 so that a test says the same on every machine.
 
-Where one is missing the test is skipped, or fails where KHOOK_REQUIRE_ENVTEST is set: at one place, so that the
+Where one is missing the test is skipped, or fails where REQUIRE_ENVTEST is set: at one place, so that the
 summary says it in one line.
 """
 
@@ -20,6 +20,6 @@ def kube_tool(name: str) -> Path:
     for folder in (os.environ.get("KUBEBUILDER_ASSETS"), REPOSITORY / ".envtest"):
         if folder and os.access(program := Path(folder) / name, os.X_OK):
             return program
-    if os.environ.get("KHOOK_REQUIRE_ENVTEST"):
+    if os.environ.get("REQUIRE_ENVTEST"):
         pytest.fail(MISSING)
     pytest.skip(MISSING)
