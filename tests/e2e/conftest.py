@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.charts import NAMESPACE, Shell
-from support.installation import RULES, Installation, installed, service_account
+from support.installation import RULES, Agents, Installation, installed, service_account
 from support.installed import AuditedCluster
 from support.kube_tools import kube_tool
 from support.real_apiserver import RealApiServer, find_binaries
@@ -62,6 +62,16 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedCluster
         yield made
     finally:
         made.server.stop()
+
+
+@pytest.fixture
+def agents() -> Iterator[Agents]:
+    made = Agents()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture

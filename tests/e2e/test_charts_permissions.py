@@ -3,51 +3,23 @@
 Less shows as a refusal in the server's audit log, more as a permission that khook never asked for.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 from support.charts import NAMESPACE, Shell, rendered
 from support.cluster import Cluster, ready, rows
-from support.installation import KEY, Agents, admin, fresh_name, now
-from support.installed import ACCOUNT, INSTALL_CONTROLLER, INSTALL_CRDS, Asked, AuditedCluster, InPod
+from support.installation import KEY, Agents, fresh_name, now
+from support.installed import ACCOUNT, INSTALL_CONTROLLER, INSTALL_CRDS, Asked, AuditedCluster, InPod, play, until
 from support.objects import Json, crash_looping, entry, event, hook, pod, running, workload
 
 from khook.kube.lease import LEASE_NAME
 
 pytestmark = pytest.mark.envtest
 
-POLL_S: Final = 0.05
-WITHIN_S: Final = 40.0
 BROKEN: Final = entry("oom-kill", prompt="{{.Nothing}}")
 FOR_PEOPLE: Final = {("get", "events")}
 """khook only lists and watches them; the guide's `kubectl auth can-i get events` has to say yes."""
-
-
-@pytest.fixture
-def agents() -> Iterator[Agents]:
-    made = Agents()
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-def play(audited: AuditedCluster, story: Callable[[Cluster], Awaitable[None]]) -> None:
-    async def on_the_cluster() -> None:
-        async with admin(audited.server) as http:
-            await story(Cluster(http))
-
-    asyncio.run(on_the_cluster())
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not await holds():
-            await asyncio.sleep(POLL_S)
 
 
 def make_secret(shell: Shell, agents: Agents) -> None:

@@ -6,7 +6,6 @@ controller is part of it: docs/troubleshooting.md repeats its commands as they a
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +14,13 @@ import yaml
 from support.charts import Shell
 from support.cluster import Cluster, rows
 from support.guide import blocks, play_the_kubelet
-from support.installation import KEY, Agents, admin, now
-from support.installed import AuditedCluster, InPod
+from support.installation import KEY, Agents, now
+from support.installed import AuditedCluster, InPod, play, until
 from support.objects import crash_looping, entry, event, hook, pod, running
 from support.real_apiserver import REPOSITORY
 
 pytestmark = pytest.mark.envtest
 
-WITHIN_S: Final = 40.0
 POD: Final = "my-app-pod-123"
 
 NOT_RUN: Final = (
@@ -47,16 +45,6 @@ kubectl create secret generic kagent-credentials \\
   --from-literal=base-url=https://api.kagent.dev
 """
 """As the first controller's guide gives it: without a namespace, where its other commands look for it too."""
-
-
-@pytest.fixture
-def agents() -> Iterator[Agents]:
-    made = Agents()
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 def typed(block: str, *more: tuple[str, str]) -> str:
@@ -138,17 +126,3 @@ async def prepare(cluster: Cluster, folder: Path) -> None:
 async def called(cluster: Cluster, namespace: str) -> bool:
     found = rows(await cluster.get_hook(namespace, "my-hook"))
     return bool(found) and found[0]["call"]["state"] == "Completed"
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not await holds():
-            await asyncio.sleep(0.05)
-
-
-def play(audited: AuditedCluster, story: Callable[[Cluster], Awaitable[None]]) -> None:
-    async def on_the_cluster() -> None:
-        async with admin(audited.server) as http:
-            await story(Cluster(http))
-
-    asyncio.run(on_the_cluster())

@@ -6,9 +6,10 @@ to, so it is named by a kubeconfig instead. What the service account asked the A
 allowed, is read from the server's own audit log.
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ from typing import Any, Final
 import yaml
 
 from support.charts import NAME, NAMESPACE, Shell, environment
+from support.cluster import Cluster
+from support.installation import admin
 from support.khook_process import KhookProcess
 from support.real_apiserver import RealApiServer
 from support.secret_volume import SecretVolume
 
+POLL_S: Final = 0.05
+WITHIN_S: Final = 40.0
 ACCOUNT: Final = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 INSTALL_CRDS: Final = """
 helm install kagent-hook-crds ./charts/kagent-hook-crds \
@@ -80,6 +85,22 @@ def _asked(line: dict[str, Any]) -> Asked:
         namespace=about.get("namespace", ""),
         allowed=line["annotations"]["authorization.k8s.io/decision"] == "allow",
     )
+
+
+def play(audited: AuditedCluster, story: Callable[[Cluster], Awaitable[None]]) -> None:
+    """A story on the cluster, as its administrator."""
+
+    async def on_the_cluster() -> None:
+        async with admin(audited.server) as http:
+            await story(Cluster(http))
+
+    asyncio.run(on_the_cluster())
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not await holds():
+            await asyncio.sleep(POLL_S)
 
 
 class InPod:
