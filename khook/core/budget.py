@@ -33,10 +33,6 @@ class Budget:
             self._calls = max(0.0, self._calls - 1)
         self._refill(now)
 
-    @property
-    def size(self) -> int:
-        return self._size
-
     def take(self, now: datetime) -> bool:
         """Charge one call; False where it has to wait."""
         self._refill(now)

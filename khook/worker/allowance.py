@@ -24,11 +24,6 @@ class Allowance(Generic[Key]):
         """How many wait."""
         return len(self._waiting)
 
-    @property
-    def calls_an_hour(self) -> int:
-        """0: no limit."""
-        return 0 if self._budget is None else self._budget.size
-
     def charge(self, key: Key, now: datetime) -> bool:
         """Charge the call of a new incident; False: it waits from now on."""
         if self._budget is None or (not self._waiting and self._budget.take(now)):
