@@ -17,6 +17,7 @@ from khook.core.incident import (
 )
 from khook.core.match import Entry, with_identities
 from khook.core.signal import EventType, Namespace, PodUid, Signal, Source
+from khook.core.template import parse
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 COOLDOWN = timedelta(minutes=10)
@@ -51,7 +52,7 @@ def an_entry(**changes: Any) -> Entry:
         "event_type": EventType.POD_RESTART,
         "agent": "kagent/k8s-agent",
         "agent_id": "k8s-agent",
-        "prompt": "Why?",
+        "template": parse("Why?"),
         "cooldown": COOLDOWN,
         "selector": None,
     }

@@ -16,7 +16,7 @@ from khook.cli.findings import Finding, ok, warning, wrong
 from khook.core.condition import find_condition
 from khook.core.match import Entry
 from khook.core.signal import EventType
-from khook.core.template import Field, parse, shown_fields
+from khook.core.template import Field, shown_fields
 from khook.settings import Settings
 
 _PASSING: Final = frozenset({EventType.POD_PENDING, EventType.PROBE_FAILED})
@@ -126,7 +126,7 @@ def _seldom_meant(entry: Entry) -> Iterator[tuple[str, str]]:
             f"{where}: without holdFor the agent is asked about trouble that passes by itself, such as a node that "
             "is being made or a pod that warms up; 2m is a good beginning",
         )
-    shown = shown_fields(parse(entry.prompt).body)
+    shown = shown_fields(entry.template.body)
     used = [f"{{{{.{field.value}}}}}" for field in _EVENT_TEXT if field in shown]
     if used:
         yield (

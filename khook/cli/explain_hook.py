@@ -28,7 +28,6 @@ from khook.core.owner import ResourceRef
 from khook.core.pending import PENDING
 from khook.core.pods import PodFacts
 from khook.core.signal import EventType, Signal
-from khook.core.template import parse
 from khook.core.verdict import window_end
 from khook.kube.hooks import HookObject, HookRef
 from khook.settings import Settings
@@ -277,7 +276,6 @@ class HookJudge:
         return request_for(
             fired,
             entry=entry,
-            template=parse(entry.prompt),
             ref=self._ref,
             call_id=SHOWN_AS,
             cluster=self._around.settings.cluster_name or "",

@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from khook.api.v1alpha2 import EntryProblem, EventConfiguration, LabelSelector, parse_entries
-from khook.core import template
 from khook.core.incident import EntryId
 from khook.core.match import Entry, Selector, with_identities
 from khook.core.signal import EventType
+from khook.core.template import Template, TemplateError, parse
 
 ANY_NAMESPACE: Final = "*"
 """Among the allowed agent namespaces: every one."""
@@ -54,10 +54,12 @@ def configure(
     for index, configuration in parsed.entries:
         path = f"spec.eventConfigurations[{index}]"
         agent = may_call.agent_of(configuration)
-        found = [*may_call.problems(agent, configuration, path=path), *_template_problems(configuration, path=path)]
+        prompt = _template(configuration, path=path)
+        found = may_call.problems(agent, configuration, path=path)
+        found += [prompt] if isinstance(prompt, EntryProblem) else []
         problems += found
-        if not found:
-            entries.append(_entry(index, configuration, agent=agent, default_cooldown=default_cooldown))
+        if not found and isinstance(prompt, Template):
+            entries.append(_entry(index, configuration, prompt, agent=agent, default_cooldown=default_cooldown))
     return Configured(entries=tuple(with_identities(entries)), problems=tuple(problems), suspended=parsed.suspended)
 
 
@@ -85,22 +87,23 @@ class _MayCall:
         return [AgentNotAllowed(path=f"{path}.{field}", reason=reason)]
 
 
-def _template_problems(configuration: EventConfiguration, *, path: str) -> list[EntryProblem]:
+def _template(configuration: EventConfiguration, *, path: str) -> Template | EntryProblem:
     try:
-        template.parse(configuration.prompt)
-    except template.TemplateError as error:
-        return [EntryProblem(path=f"{path}.prompt", reason=str(error))]
-    return []
+        return parse(configuration.prompt)
+    except TemplateError as error:
+        return EntryProblem(path=f"{path}.prompt", reason=str(error))
 
 
-def _entry(index: int, configuration: EventConfiguration, *, agent: str, default_cooldown: timedelta) -> Entry:
+def _entry(
+    index: int, configuration: EventConfiguration, prompt: Template, *, agent: str, default_cooldown: timedelta
+) -> Entry:
     return Entry(
         index=index,
         identity=_UNNAMED,
         event_type=EventType(configuration.event_type),
         agent=agent,
         agent_id=configuration.agent_id or agent,
-        prompt=configuration.prompt,
+        template=prompt,
         cooldown=configuration.cooldown_or(default_cooldown),
         selector=None if configuration.selector is None else _selector(configuration.selector),
         group_by_owner=configuration.group_by == "Owner",

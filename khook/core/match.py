@@ -19,6 +19,7 @@ from typing import Final
 
 from khook.core.incident import EntryId
 from khook.core.signal import EventType, Signal
+from khook.core.template import Template
 
 # 64 bits tell a Hook's at most 50 entries apart; the identity stands in every row of the status.
 _DIGEST_BYTES: Final = 8
@@ -44,7 +45,8 @@ class Entry:
     """`namespace/name`, for limits, identity and display."""
     agent_id: str
     """As the `execute` protocol names it: the Hook's string as written, `namespace/name` for an agentRef."""
-    prompt: str
+    template: Template
+    """Its prompt, as it was read."""
     cooldown: timedelta
     selector: Selector | None
     group_by_owner: bool = False

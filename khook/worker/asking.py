@@ -12,7 +12,6 @@ from khook.core.incident import CallId, Row
 from khook.core.match import Entry
 from khook.core.prompt import Told, render_prompt
 from khook.core.signal import Signal
-from khook.core.template import Template
 from khook.core.text import plain
 from khook.kube.hooks import HookRef
 from khook.log import redacted
@@ -21,9 +20,7 @@ WORDS_MAX_BYTES: Final = 64 * 1024
 """Of a message that is searched for secrets. What is kept of it is 1 KiB; core/v1 lets an Event have any length."""
 
 
-def request_for(
-    row: Row, *, entry: Entry, template: Template, ref: HookRef, call_id: CallId, cluster: str
-) -> AgentRequest:
+def request_for(row: Row, *, entry: Entry, ref: HookRef, call_id: CallId, cluster: str) -> AgentRequest:
     """`row` still has its facts; `cluster` is its name for agents, or empty."""
     assert row.facts is not None, "a call is made only with its facts"
     told = Told(
@@ -48,7 +45,7 @@ def request_for(
         call_id=call_id,
         agent=row.agent,
         agent_id=entry.agent_id,
-        prompt=render_prompt(template, told),
+        prompt=render_prompt(entry.template, told),
         context=Context(
             event_name=row.event_type.value,
             event_time=row.facts.time,

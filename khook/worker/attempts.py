@@ -313,10 +313,10 @@ class Attempts:
 
 
 def _render(job: Job, *, cluster: str) -> AgentRequest:
-    row, entry, template = job.row, job.table.entry(job.key), job.table.template(job.key)
-    if row is None or row.facts is None or entry is None or template is None:
+    row, entry = job.row, job.table.entry(job.key)
+    if row is None or row.facts is None or entry is None:
         raise RuntimeError("a call is delivered only with its row, its facts and its entry")
-    return request_for(row, entry=entry, template=template, ref=job.table.ref, call_id=job.call_id, cluster=cluster)
+    return request_for(row, entry=entry, ref=job.table.ref, call_id=job.call_id, cluster=cluster)
 
 
 def doubt_after_crash(job: Job, row: Row, now_at: float) -> None:

@@ -22,7 +22,6 @@ from khook.core.match import Entry, match
 from khook.core.owner import ResourceRef
 from khook.core.pods import PodFacts
 from khook.core.signal import EventType, PodUid, Signal, Source
-from khook.core.template import Template, parse
 from khook.kube.audit import AuditTrail
 from khook.kube.hooks import HookRef
 from khook.log import Log
@@ -112,7 +111,6 @@ class HookTable:
         self.grouping: frozenset[EntryId] = frozenset()
         """Entries that need a pod's owner."""
         self.not_grouping: frozenset[EntryId] = frozenset()
-        self._templates: dict[EntryId, Template] = {}
         self._holds = Holds()
         self._book = RowBook(
             rules=rules,
@@ -141,7 +139,6 @@ class HookTable:
         self._entries = {entry.identity: entry for entry in self._configured.entries}
         self.grouping = frozenset(entry.identity for entry in self._configured.entries if entry.group_by_owner)
         self.not_grouping = frozenset(self._entries) - self.grouping
-        self._templates = {entry.identity: parse(entry.prompt) for entry in self._configured.entries}
         self._holds.keep({entry.identity for entry in self._configured.entries if entry.hold_for})
         self._drop_unsent_of_gone_entries()
         self._book.full = False  # whoever edits it may have made room
@@ -206,9 +203,6 @@ class HookTable:
 
     def entry(self, key: RowKey) -> Entry | None:
         return self._entries.get(key[0])
-
-    def template(self, key: RowKey) -> Template | None:
-        return self._templates.get(key[0])
 
     # Signals.
 
@@ -321,8 +315,7 @@ class HookTable:
 
     def pod_seen(self, pod: PodFacts) -> None:
         """A new line of a pod: what is held back for trouble that is over is forgotten."""
-        if self._holds:
-            self._holds.seen(pod)
+        self._holds.seen(pod)
 
     def held_out(self, pod_of: Callable[[PodUid], PodFacts | None]) -> list[tuple[Signal, PodFacts, Audience]]:
         """Signals whose trouble has lasted long enough: to be judged now, each for its entry."""

@@ -9,6 +9,7 @@ from hook_table import CASES, FIRST, Case, entry, hook
 from khook.core.configure import Configured, configure
 from khook.core.match import Selector
 from khook.core.signal import EventType
+from khook.core.template import parse
 
 
 def configured(*entries: Any, allowed: tuple[str, ...] = (), **spec: Any) -> Configured:
@@ -25,7 +26,7 @@ def test_an_entry_has_its_defaults_filled_in() -> None:
     (one,) = result.entries
     assert result.problems == ()
     assert result.suspended is False
-    assert (one.index, one.event_type, one.prompt) == (0, EventType.POD_RESTART, "Look at it.")
+    assert (one.index, one.event_type, one.template) == (0, EventType.POD_RESTART, parse("Look at it."))
     assert (one.agent, one.agent_id) == ("kagent/incident-responder", "incident-responder")
     assert (one.cooldown, one.selector, one.group_by_owner) == (timedelta(minutes=10), None, False)
     assert one.identity

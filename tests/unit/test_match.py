@@ -11,6 +11,7 @@ from incidents import a_signal, an_entry
 
 from khook.core.match import Entry, Mismatch, Selector, consider, identity, match, matches, with_identities
 from khook.core.signal import EventType
+from khook.core.template import parse
 
 SHOP = Selector(match_labels=(("app", "shop"),))
 RESTART = an_entry()
@@ -122,7 +123,7 @@ entries_of_hooks = st.lists(
         an_entry,
         event_type=st.sampled_from(EventType),
         agent=words,
-        prompt=words,
+        template=words.map(parse),
         selector=st.none() | selectors,
         group_by_owner=st.booleans(),
     ),
@@ -149,7 +150,7 @@ def test_the_order_inside_a_selector_changes_no_identity(selector: Selector) -> 
 
 
 def test_an_identity_outlives_a_new_prompt_or_cooldown_and_nothing_else() -> None:
-    assert an_entry(prompt="Other?", index=7, agent_id="x").identity == RESTART.identity
+    assert an_entry(template=parse("Other?"), index=7, agent_id="x").identity == RESTART.identity
     assert an_entry(selector=Selector()).identity == RESTART.identity
     different = [OOM, SHOP_RESTART, OWNER_RESTART, an_entry(agent="kagent/other")]
     assert len({entry.identity for entry in (RESTART, *different)}) == 5
